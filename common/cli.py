@@ -1,0 +1,165 @@
+"""The frame of a command: a parser that says every default, argument types, and errors turned into exit codes.
+
+A script is ``def main(argv=None) -> int | None`` plus ``if __name__ == "__main__": cli.run(main)``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import deeplabv3p
+from deeplabv3p.errors import DeeplabError, UsageError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+_MAX_SIDE = 16384  # pixels; larger is a typing error, and its tensor would not fit anywhere
+
+Main = Callable[[], "int | None"]
+Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help names every default, whose errors are one line, and that has ``--version``.
+
+    Abbreviated flags are refused: a script that was written against one must not change its meaning when a new flag
+    comes. A wrong command line raises UsageError.
+    """
+
+    def __init__(self, description: str | None, epilog: str | None = None) -> None:
+        super().__init__(description=description, epilog=epilog, formatter_class=HelpFormatter, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"deeplabv3p {deeplabv3p.__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, so that a wrong command line reads like any other error."""
+        raise UsageError(f"{message.rstrip('.')}. `{self.prog} --help` lists the flags.")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Ends the help of every flag with its default, unless the text already speaks of one."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=min(shutil.get_terminal_size().columns, 110))
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        said = "default" in text or isinstance(action, (argparse._HelpAction, argparse._VersionAction, _Reserved))
+        if said:
+            return text
+        if action.required:
+            return f"{text} (required)"
+        return f"{text} (default: {_show(action.default).replace('%', '%%')})"
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return "" if isinstance(action, _Reserved) else super()._format_args(action, default_metavar)
+
+
+def _show(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):  # a size, or a range of numbers, as they are typed
+        separator = "x" if all(isinstance(value, int) for value in default) else "-"
+        return separator.join(f"{value:g}" for value in default)
+    return "none" if default is None else str(default)
+
+
+def size_hw(text: str) -> tuple[int, int]:
+    """Argument type ``HxW``: ``360x480`` → (360, 480), height first, in pixels."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write HEIGHTxWIDTH in pixels, such as 512x512")
+    height, width = (int(part) for part in parts)
+    if not (1 <= height <= _MAX_SIDE and 1 <= width <= _MAX_SIDE):
+        raise argparse.ArgumentTypeError(f"'{text}': height and width must be 1 to {_MAX_SIDE} pixels")
+    return height, width
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """A size as it is typed: (360, 480) → ``360x480``."""
+    return f"{size[0]}x{size[1]}"
+
+
+def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Argument type: a whole number from ``minimum`` to ``maximum``, both included."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+        return _within(value, minimum, maximum)
+
+    return whole_number
+
+
+def number(minimum: float, maximum: float | None = None) -> Callable[[str], float]:
+    """Argument type: a finite number from ``minimum`` to ``maximum``, both included."""
+
+    def finite_number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not abs(value) < float("inf"):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number")
+        return _within(value, minimum, maximum)
+
+    return finite_number
+
+
+def _within(value: Number, minimum: Number, maximum: Number | None) -> Number:
+    if value < minimum or (maximum is not None and value > maximum):
+        allowed = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
+        raise argparse.ArgumentTypeError(f"{value} is out of range; it must be {allowed}")
+    return value
+
+
+class _Reserved(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
+        raise UsageError(f"{option} is not available yet. Leave it out.")
+
+
+def reserve(parser: argparse.ArgumentParser, flag: str, help_text: str) -> None:
+    """Reserve the name of a flag that does nothing yet: using it, with or without a value, raises UsageError."""
+    text = f"{help_text} (not available yet)"
+    parser.add_argument(flag, action=_Reserved, nargs="?", default=argparse.SUPPRESS, help=text)
+
+
+def run(main: Main) -> NoReturn:
+    """Run a script's ``main`` on the command line and exit with its code (see :func:`exit_code`)."""
+    code = exit_code(main)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = PIPE_CLOSED
+        _silence_stdout()
+    sys.exit(code)
+
+
+def exit_code(main: Main) -> int:
+    """Call ``main``; what a user can act on becomes one line on stderr and its exit code, never a traceback."""
+    try:
+        return main() or 0
+    except DeeplabError as error:
+        report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        _silence_stdout()
+        return PIPE_CLOSED
+
+
+def report(error: DeeplabError) -> None:
+    """Tell an error as one line on stderr; for those after which the work goes on."""
+    print(f"error: {error}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's own flush at exit does not fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

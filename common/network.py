@@ -1,0 +1,190 @@
+"""From the model flags of a command line to an opened model, or to a Keras model at another size or output stride."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from common.cli import size_text
+from deeplabv3p.data.classes import ClassList, load_classes
+from deeplabv3p.errors import DataError, UsageError
+from deeplabv3p.models.registry import ModelName
+from deeplabv3p.runtime import Runtime, keras_engine
+from deeplabv3p.runtime.artifact import EMBEDDED_SPEC, ArtifactRef, load_spec, open_artifact, parse_artifact
+from deeplabv3p.spec import ModelSpec, sidecar_path
+
+DEFAULT_SIZE_HW = (512, 512)  # of weights that come without a spec, as is the output stride
+DEFAULT_OUTPUT_STRIDE = 16
+
+
+def find_artifact(text: str) -> tuple[ArtifactRef, ModelSpec]:
+    """The model file that ``path[@runtime[:device]]`` names, and its spec; nothing heavy is imported.
+
+    Raises:
+        UsageError: unknown runtime.
+        DataError: the file or its spec is missing or damaged.
+    """
+    artifact = parse_artifact(text)
+    if not artifact.path.exists():
+        raise DataError(f"the model file {artifact.path} does not exist.")
+    return artifact, load_spec(artifact.path)
+
+
+def with_size(spec: ModelSpec, size_hw: tuple[int, int] | None, path: Path) -> ModelSpec:
+    """The spec at the size asked for, where the model at ``path`` leaves it open.
+
+    Raises:
+        UsageError: the model has a size of its own, and it is another one.
+    """
+    if size_hw is None or size_hw == spec.input.size_hw:
+        return spec
+    if spec.input.size_hw is not None:
+        wanted = size_text(size_hw)
+        raise UsageError(
+            f"{path} takes {size_text(spec.input.size_hw)} pixels, not {wanted}. Write a model of that size: "
+            f"deeplab.py --model_path {path} --model_input_shape {wanted} --dump_model --output_model_file FILE.keras"
+        )
+    return spec.replace(input={"size_hw": size_hw})
+
+
+def agreed_classes(spec: ModelSpec, classes_path: str | None) -> ClassList:
+    """The model's classes; with a class file, its colours if it gives any.
+
+    Raises:
+        UsageError: the file's names are not those of the model.
+        DataError: the file is missing or wrong.
+    """
+    if classes_path is None:
+        return ClassList(spec.classes, explicit_colors=False)
+    given = load_classes(classes_path)
+    if len(given.classes) != spec.num_classes:
+        raise UsageError(
+            f"{classes_path} names {len(given.classes)} classes, the model has {spec.num_classes}. "
+            "Leave --classes_path out to use the model's own."
+        )
+    for label, (ours, theirs) in enumerate(zip(spec.classes, given.classes, strict=True)):
+        if ours.name != theirs.name:
+            raise UsageError(
+                f"{classes_path} calls class {label} '{theirs.name}', the model calls it '{ours.name}'. "
+                "Leave --classes_path out to use the model's own."
+            )
+    return given if given.explicit_colors else ClassList(spec.classes, explicit_colors=False)
+
+
+def open_runtime(options: argparse.Namespace) -> Runtime:
+    """Open the model that --model_path, or --model_type with --weights_path, names, at the size and output stride
+    asked for.
+
+    Raises:
+        DeeplabError: as :func:`keras_model` and ``open_artifact``.
+    """
+    if options.model_path is None:
+        _start_keras(options.threads)
+        return keras_engine.KerasRuntime(*keras_model(options))
+    artifact, spec = find_artifact(options.model_path)
+    if artifact.runtime == "keras" and _is_changed(spec, options):
+        _start_keras(options.threads)
+        return keras_engine.KerasRuntime(*keras_model(options), artifact.device)
+    if options.output_stride not in {None, spec.model.output_stride}:
+        raise UsageError(
+            f"{artifact.path} has output stride {spec.model.output_stride}, not {options.output_stride}. "
+            "Only a Keras model can be built at another one."
+        )
+    spec = with_size(spec, options.model_input_shape, artifact.path)
+    spec = spec.replace(classes=agreed_classes(spec, options.classes_path).classes)
+    return open_artifact(artifact, threads=options.threads, spec=spec)
+
+
+def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
+    """The Keras model that the flags name, at the size and output stride asked for, and its spec.
+
+    A file with a spec tells everything itself, and the flags must agree with it. Weights without a spec are loaded into
+    the network of --model_type, --alpha, --classes_path, --model_input_shape and --output_stride.
+
+    Raises:
+        UsageError: the flags do not fit together or do not fit the file.
+        DataError: a file is missing, damaged, or holds another network.
+    """
+    path = _keras_file(options)
+    spec = _own_spec(path)
+    if spec is None:
+        return _build(options, path)
+    _check_type(options, spec, path)
+    spec = spec.replace(classes=agreed_classes(spec, options.classes_path).classes)
+    model = keras_engine.load_model(path)
+    if not _is_changed(spec, options):
+        return model, spec
+    from deeplabv3p.models.factory import rebuild
+
+    rebuilt: tuple[Any, ModelSpec] = rebuild(
+        model, spec, size_hw=options.model_input_shape, output_stride=options.output_stride
+    )
+    return rebuilt
+
+
+def _keras_file(options: argparse.Namespace) -> Path:
+    if options.model_path is None:
+        path = Path(options.weights_path)
+        if not path.is_file():
+            raise DataError(f"the weights file {path} does not exist.")
+        return path
+    artifact, _ = find_artifact(options.model_path)
+    if artifact.runtime != "keras":
+        raise UsageError(f"{artifact.path} is not a Keras model. Dump from the .keras or .h5 file it was made from.")
+    return artifact.path
+
+
+def _own_spec(path: Path) -> ModelSpec | None:
+    """The spec of a whole model; None for bare weights and for models from elsewhere."""
+    if sidecar_path(path).exists():
+        return load_spec(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if EMBEDDED_SPEC in archive.namelist():
+                return load_spec(path)
+    return None
+
+
+def _build(options: argparse.Namespace, path: Path) -> tuple[Any, ModelSpec]:
+    if options.classes_path is None:
+        raise UsageError(f"{path} does not say its classes. Name them with --classes_path.")
+    name = _model_name(options)
+    classes = load_classes(options.classes_path).classes
+    size_hw = options.model_input_shape or DEFAULT_SIZE_HW
+    output_stride = options.output_stride or DEFAULT_OUTPUT_STRIDE
+
+    from deeplabv3p.models.factory import build_model, model_spec
+    from deeplabv3p.weights import load_weights
+
+    model = build_model(name, num_classes=len(classes), size_hw=size_hw, output_stride=output_stride)
+    load_weights(model, path)
+    return model, model_spec(name, size_hw=size_hw, output_stride=output_stride, classes=classes)
+
+
+def _check_type(options: argparse.Namespace, spec: ModelSpec, path: Path) -> None:
+    if options.model_type is None:
+        return
+    wanted, found = _model_name(options), spec.model.name
+    if str(wanted) != found and (options.alpha is not None or wanted.name != found.partition(":")[0]):
+        raise UsageError(f"{path} holds the network '{found}', not '{wanted}'. Change --model_type and --alpha.")
+
+
+def _model_name(options: argparse.Namespace) -> ModelName:
+    name = ModelName.parse(options.model_type)
+    return name if options.alpha is None else dataclasses.replace(name, alpha=options.alpha)
+
+
+def _is_changed(spec: ModelSpec, options: argparse.Namespace) -> bool:
+    """Whether the flags ask for another network than the one in the file; an open size needs no rebuilding."""
+    size_changed = spec.input.size_hw is not None and options.model_input_shape not in {None, spec.input.size_hw}
+    return size_changed or options.output_stride not in {None, spec.model.output_stride}
+
+
+def _start_keras(threads: int | None) -> None:
+    """Import Keras quietly; its threads can only be set before the first model is built."""
+    keras = keras_engine.import_keras()
+    if threads is not None:
+        keras_engine._set_threads(keras, threads)

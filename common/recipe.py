@@ -1,0 +1,60 @@
+"""Recipes: TOML files whose keys are flag names. Defaults < recipe < flags."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deeplabv3p.errors import UsageError
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line whose ``--config FILE`` may name a recipe; flags on the line win over the recipe.
+
+    A recipe value is checked as the flag's argument would be. Booleans switch a flag on or off. Paths in a recipe are
+    relative to the folder the command runs in, as on the command line.
+
+    Raises:
+        UsageError: the recipe is missing, not TOML, has a key that is no flag, or a value its flag refuses.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(argv)[0].config
+    if path is not None:
+        parser.set_defaults(**_read(parser, Path(path)))
+    return parser.parse_args(argv)
+
+
+def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML ({error}).") from None
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in actions or key in ("config", "help", "version", "resume"):
+            raise UsageError(f"{path}: '{key}' is not a flag that a recipe can set. `{parser.prog} --help` lists them.")
+        result[key] = _check(parser, actions[key], value, f"{path}: {key}")
+    return result
+
+
+def _check(parser: argparse.ArgumentParser, action: argparse.Action, value: Any, where: str) -> Any:
+    """The value as the flag's own type and choices make it."""
+    if action.nargs == 0:  # a switch
+        if not isinstance(value, bool):
+            raise UsageError(f"{where} is {value!r}, expected true or false.")
+        return value
+    if isinstance(value, (dict, list, bool)):
+        raise UsageError(f"{where} is {value!r}, expected what --{action.dest} takes on the command line.")
+    try:
+        checked = parser._get_value(action, str(value))
+        parser._check_value(action, checked)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{where}: {error.message}.") from None
+    return checked

@@ -1,0 +1,51 @@
+"""A window on the screen, where there is a screen and OpenCV was built with windows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+
+_TITLE = "deeplabv3p"
+_QUIT_KEYS = {27, ord("q")}  # Esc
+_POLL_MS = 50
+
+
+def available() -> bool:
+    """Whether a window can be opened: a display, and an OpenCV build with a GUI (the headless build has none)."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    try:
+        cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE)
+    except cv2.error:
+        return False
+    return True
+
+
+def show(image: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    """Show a uint8 [H, W, 3] RGB picture and return at once."""
+    cv2.imshow(_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def wait() -> bool:
+    """Wait for a key; False when it was q or Esc, or the window was closed."""
+    while True:
+        key = cv2.waitKey(_POLL_MS)
+        if key >= 0:
+            return key & 0xFF not in _QUIT_KEYS
+        if cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
+            return False
+
+
+def keep_going() -> bool:
+    """Draw what is due; False when q or Esc was pressed."""
+    key = cv2.waitKey(1)
+    return key < 0 or key & 0xFF not in _QUIT_KEYS
+
+
+def close() -> None:
+    """Close the window."""
+    cv2.destroyAllWindows()

@@ -1,0 +1,135 @@
+"""Segment pictures, a video or a camera with a trained model, or dump a model at another size or output stride."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import cli
+from common.runs import check_output_folder
+from deeplabv3p.errors import UsageError
+from deeplabv3p.models.registry import MODELS, OUTPUT_STRIDES, ModelName
+
+EPILOG = """The model is --model_path FILE, or --model_type with --weights_path. Files written by train.py and
+--dump_model know their network, size and classes: the other flags change the size and output stride, or must agree."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = _parse(argv)
+    if options.dump_model:
+        dump(options)
+        return
+    # Only now: these import OpenCV, and the engine when the model is opened.
+    from common import segment
+
+    if options.input is not None:
+        segment.segment_video(options)
+    else:
+        segment.segment_pictures(options)
+
+
+def dump(options: argparse.Namespace) -> None:
+    """Write the inference model, at the size and output stride asked for."""
+    target: Path = options.output_model_file
+    check_output_folder(target.parent)
+    if target.is_dir():
+        raise UsageError(f"--output_model_file {target} is a folder. Name a file in it.")
+
+    from common.network import keras_model
+    from deeplabv3p.runtime import keras_engine
+
+    model, spec = keras_model(options)
+    spec = keras_engine.save_model(model, spec, target)
+    size = cli.size_text(spec.input.size_hw) if spec.input.size_hw else "any size"
+    facts = f"{size}, {spec.num_classes} classes, {model.count_params():,} parameters"
+    print(f"{spec.model.name}, output stride {spec.model.output_stride or 'unknown'}, {facts}")
+    print(f"written: {target}, with its spec beside it")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.Parser(__doc__, EPILOG)
+    action = parser.add_argument_group("what to do (one of them)").add_mutually_exclusive_group(required=True)
+    action.add_argument(
+        "--image",
+        nargs="*",
+        metavar="PATH",
+        help="pictures to segment: files, folders or 'patterns' (default: without a value, file names are asked for)",
+    )
+    action.add_argument(
+        "--input", metavar="VIDEO", help="video file to segment, or the index of a camera, such as 0 (default: none)"
+    )
+    action.add_argument("--dump_model", action="store_true", help="write the model as an inference model")
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model_path", metavar="FILE", help="model file, as path[@runtime[:device]] (default: see --model_type)"
+    )
+    model.add_argument(
+        "--model_type",
+        help=f"network that --weights_path belongs to: {', '.join(MODELS)} (default: what the file says)",
+    )
+    model.add_argument("--weights_path", metavar="FILE", help="Keras model or its weights, .keras or .h5")
+    model.add_argument(
+        "--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: what the file says)"
+    )
+    model.add_argument(
+        "--model_input_shape",
+        type=cli.size_hw,
+        metavar="HxW",
+        help="input height x width in pixels (default: what the file says, 512x512 for bare weights)",
+    )
+    model.add_argument(
+        "--output_stride",
+        type=int,
+        choices=OUTPUT_STRIDES,
+        help="input pixels per pixel of the features (default: what the file says, 16 for bare weights)",
+    )
+    model.add_argument(
+        "--alpha",
+        type=cli.number(0.1, 4),
+        metavar="X",
+        help="width multiplier of the network, 1 as published (default: what the file says, 1 for bare weights)",
+    )
+    model.add_argument(
+        "--threads", type=cli.integer(1), metavar="N", help="CPU threads of the engine (default: its own choice)"
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="folder for the results, or video file, .mp4 or .avi (default: a window, or result/ without a display)",
+    )
+    output.add_argument("--output_model_file", type=Path, metavar="FILE", help="file for --dump_model, .keras or .h5")
+    cli.reserve(parser, "--do_crf", "refine the labels with a CRF")
+    cli.reserve(parser, "--pruning_model", "the model was trained with pruning")
+    options = parser.parse_args(argv)
+    _check(options)
+    return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse flags that do not fit together, rather than leave one without effect."""
+    if options.model_path is not None:
+        if options.model_type or options.weights_path or options.alpha:
+            raise UsageError(
+                "--model_path says which network it is: leave out --model_type, --weights_path and --alpha."
+            )
+    elif not (options.model_type and options.weights_path):
+        raise UsageError("no model is given. Pass --model_path, or --model_type with --weights_path.")
+    else:
+        ModelName.parse(options.model_type)
+    if options.dump_model:
+        if options.output_model_file is None or options.output_model_file.suffix not in {".keras", ".h5"}:
+            raise UsageError("--dump_model needs --output_model_file with a name that ends in .keras or .h5.")
+        if options.output is not None:
+            raise UsageError("--output is for pictures and videos. --dump_model writes --output_model_file.")
+    elif options.output_model_file is not None:
+        raise UsageError("--output_model_file is for --dump_model. Pictures and videos go to --output.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""Datasets: class lists, decoding, layouts, paired augmentation and the training pipeline."""

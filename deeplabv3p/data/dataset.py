@@ -1,0 +1,247 @@
+"""Datasets on disk: which picture goes with which label map, in three layouts told apart by looking."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from deeplabv3p.data.classes import ClassList
+from deeplabv3p.data.decode import Picture, is_turned, read_image, read_label
+from deeplabv3p.errors import DataError, UsageError
+from deeplabv3p.spec import ClassInfo
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_LAYOUTS = (("images", "labels"), ("JPEGImages", "SegmentationClass"))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and its label map. ``name`` is unique in its dataset and safe as a relative file name."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and what their labels mean. ``ignore_index`` is the number in the label files (None: there is none);
+    in memory it is ``pixels.IGNORE``. ``source`` names the list to people."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    class_list: ClassList
+    ignore_index: int | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The classes; label i is ``classes[i]``."""
+        return self.class_list.classes
+
+    def load(self, index: int) -> tuple[Picture, Picture]:
+        """Decode one sample.
+
+        Returns:
+            image uint8 [H, W, 3] RGB, label uint8 [H, W] with 0 to K - 1 or ``pixels.IGNORE``.
+
+        Raises:
+            DataError: a file is missing or damaged, a label value is out of range, or the sizes differ.
+        """
+        sample = self.samples[index]
+        image = read_image(sample.image)
+        label = read_label(sample.label, self.class_list, self.ignore_index)
+        if label.shape != image.shape[:2]:
+            raise DataError(_describe_sizes(sample, image.shape[:2], label.shape))
+        return image, label
+
+
+def open_dataset(
+    dataset_path: str | os.PathLike[str],
+    dataset_file: str | os.PathLike[str],
+    class_list: ClassList,
+    ignore_index: int | None,
+) -> Dataset:
+    """Find the samples that a list file names.
+
+    The list holds either names, one a line without suffix, of pictures in ``images/`` or ``JPEGImages/`` with a PNG of
+    the same name in ``labels/`` or ``SegmentationClass/``; or ``image label`` pairs of paths, relative to
+    ``dataset_path`` or to the list's own folder, separated by a tab or by blanks. Names and paths may hold blanks.
+
+    Args:
+        dataset_path: the folder of the dataset.
+        dataset_file: the list; a path, or one relative to ``dataset_path``.
+        class_list: the classes.
+        ignore_index: the number that means ignore in the label files, 0 to 65535, or None.
+
+    Raises:
+        DataError: the folder or list is missing, the list is empty, not text or holds a name twice, or files are
+            missing (the first one is named, the rest counted).
+        UsageError: ``ignore_index`` is out of range.
+    """
+    if ignore_index is not None and not 0 <= ignore_index <= 65535:
+        raise UsageError(f"the ignore label is {ignore_index}, but labels are 0 to 65535.")
+    root = Path(dataset_path)
+    if not root.is_dir():
+        raise DataError(f"the dataset folder {root} does not exist.")
+    list_path = Path(dataset_file)
+    if not list_path.is_file() and (root / list_path).is_file():
+        list_path = root / list_path
+    lines = _read_list(list_path)
+    layout = next((pair for pair in _LAYOUTS if all((root / name).is_dir() for name in pair)), None)
+    images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
+    if layout and (any(_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
+        samples = _named_samples(root, layout, images, lines, list_path)
+    elif all(len(line.split()) > 1 for line in lines):
+        samples = _paired_samples(root, lines, list_path)
+    else:
+        raise DataError(
+            f"{root} holds neither images/ and labels/ nor JPEGImages/ and SegmentationClass/, "
+            f"and the lines of {list_path} are not 'image label' pairs."
+        )
+    return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file))
+
+
+def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Divide a dataset at random into (train, val), the same way for the same seed; neither part is empty.
+
+    ``val_split`` is val's share of the samples, between 0 and 1. Raises UsageError for another share and DataError
+    where there are fewer than two samples. Frames of a video land on both sides: such data needs lists of its own.
+    """
+    if not 0 < val_split < 1:
+        raise UsageError(f"val_split is {val_split}, but it must lie between 0 and 1 (both excluded).")
+    count = len(dataset)
+    if count < 2:
+        raise DataError(f"{dataset.source} names {count} picture, too few to divide into training and validation.")
+    val_count = min(max(round(count * val_split), 1), count - 1)
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    parts = []
+    for name, chosen in (("training", order[val_count:]), ("validation", order[:val_count])):
+        samples = tuple(dataset.samples[index] for index in sorted(chosen))
+        source = f"{dataset.source} ({name} part: {len(samples)} of {count}, seed {seed})"
+        parts.append(replace(dataset, samples=samples, source=source))
+    return parts[0], parts[1]
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"the list {path} does not exist.") from None
+    except OSError as error:
+        raise DataError(f"cannot read the list {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text, so it cannot be the list of a dataset.") from None
+    lines = [line.strip() for line in text.split("\n")]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(f"the list {path} is empty. Write one picture a line.")
+    return lines
+
+
+def _key(name: str) -> str:
+    """Accented letters have two spellings in Unicode; file systems and editors choose differently."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _scan(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """The files of a folder by name without suffix. One scan is far cheaper than asking for every possible name."""
+    found: dict[str, list[Path]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry.name)
+            if path.suffix.lower() in suffixes:
+                found.setdefault(_key(path.stem), []).append(folder / path)
+    return found
+
+
+def _named_samples(
+    root: Path, layout: tuple[str, str], images: dict[str, list[Path]], names: list[str], list_path: Path
+) -> list[Sample]:
+    labels = _scan(root / layout[1], (".png",))
+    _refuse_duplicates(names, list_path)
+    for folder, found, kind in ((layout[0], images, "picture"), (layout[1], labels, "label map (.png)")):
+        missing = [name for name in names if _key(name) not in found]
+        if missing:
+            raise DataError(
+                f"{list_path} lists '{missing[0]}', but {root / folder} has no such {kind}{_and_more(missing)}."
+            )
+    samples = []
+    for name in names:
+        image, label = images[_key(name)], labels[_key(name)]
+        for files in (image, label):
+            if len(files) > 1:
+                clash = " and ".join(sorted(path.name for path in files))
+                raise DataError(f"'{name}' in {list_path} may be {clash} in {files[0].parent}. Remove one.")
+        samples.append(Sample(name, image[0], label[0]))
+    return samples
+
+
+def _paired_samples(root: Path, lines: list[str], list_path: Path) -> list[Sample]:
+    pairs = []
+    missing = []
+    for line in lines:
+        pair = _find_pair(line, (root, list_path.parent))
+        if pair is None:
+            missing.append(line)
+        else:
+            pairs.append(pair)
+    if missing:
+        raise DataError(
+            f"{list_path} lists '{missing[0]}', but there are no two such files, neither under {root} "
+            f"nor under {list_path.parent}{_and_more(missing)}."
+        )
+    _refuse_duplicates([os.fspath(image) for image, _ in pairs], list_path)
+    names = [image.stem for image, _ in pairs]
+    if len(set(names)) < len(names):  # the same name in several folders: the folders tell them apart
+        base = os.path.commonpath([image.parent for image, _ in pairs])
+        names = [image.relative_to(base).with_suffix("").as_posix() for image, _ in pairs]
+        _refuse_duplicates(names, list_path)
+    return [Sample(name, image, label) for name, (image, label) in zip(names, pairs, strict=True)]
+
+
+def _find_pair(line: str, bases: Sequence[Path]) -> tuple[Path, Path] | None:
+    """The one way to cut the line into two files that exist. Blanks may belong to the names."""
+    separator = r"\t+" if "\t" in line else r"\s+"
+    for cut in re.finditer(separator, line):
+        image, label = (_find(part, bases) for part in (line[: cut.start()], line[cut.end() :]))
+        if image and label:
+            return image, label
+    return None
+
+
+def _find(part: str, bases: Sequence[Path]) -> Path | None:
+    for base in bases:
+        path = os.path.abspath(base / part)  # noqa: PTH100 - Path.resolve would follow links, and asks the disk
+        if os.path.isfile(path):  # noqa: PTH113 - several times faster than Path.is_file before Python 3.12
+            return Path(path)
+    return None
+
+
+def _refuse_duplicates(names: list[str], list_path: Path) -> None:
+    name, number = Counter(names).most_common(1)[0]
+    if number > 1:
+        raise DataError(f"{list_path} lists '{name}' {number} times. List every picture once.")
+
+
+def _and_more(missing: Sequence[str]) -> str:
+    return f" ({len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
+
+
+def _describe_sizes(sample: Sample, image_hw: tuple[int, ...], label_hw: tuple[int, ...]) -> str:
+    image_size, label_size = (f"{height}x{width}" for height, width in (image_hw, label_hw))
+    sizes = f"{sample.image} is {image_size} and its label map {sample.label} is {label_size}"
+    if label_hw == image_hw[::-1] and is_turned(sample.image):
+        return f"{sizes}: the label map fits the picture before its EXIF orientation is applied. Turn the label map."
+    return f"{sizes} (height x width). They must be equal."

@@ -1,0 +1,239 @@
+"""From files to arrays: photographs by OpenCV, label PNGs by Pillow, and every damaged file an error that names it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from deeplabv3p.data.classes import VOID_COLOR, ClassList
+from deeplabv3p.errors import DataError
+from deeplabv3p.pixels import IGNORE
+
+Picture = npt.NDArray[np.uint8]
+PathLike = str | os.PathLike[str]
+
+# What a decoder complains about is raised as DataError here; OpenCV's own lines would tear the progress display.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXIF_ORIENTATION = 0x0112
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # the colour types of PNG
+
+
+def read_image(path: PathLike) -> Picture:
+    """Read a photograph of any kind OpenCV knows.
+
+    Grey becomes three equal channels, alpha is dropped, 16 bits become 8, the EXIF orientation is applied.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        DataError: the file is missing, truncated or damaged, or is no picture.
+    """
+    data = _read(path)
+    if data.startswith(_JPEG_SIGNATURE):
+        _check_jpeg(data, path)
+    elif data.startswith(_PNG_SIGNATURE):
+        _check_png(data, path)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f"{path} cannot be decoded as a picture: it is damaged or of an unknown kind. Replace it.")
+    return np.asarray(image, np.uint8)
+
+
+def image_size(path: PathLike) -> tuple[int, int]:
+    """(height, width) as :func:`read_image` returns it, from the header alone; raises DataError."""
+    width, height, turned = _header(path)
+    return (width, height) if turned else (height, width)
+
+
+def is_turned(path: PathLike) -> bool:
+    """Whether the EXIF orientation of a picture swaps its width and height; raises DataError."""
+    return _header(path)[2]
+
+
+def read_label(path: PathLike, class_list: ClassList, ignore_index: int | None) -> Picture:
+    """Read a label PNG: 8-bit or 16-bit grey, palette indexes, or colours where the class list gives them explicitly.
+
+    In colours, ignored pixels have the colour of class ``ignore_index`` or VOC's void colour (224, 224, 192).
+
+    Args:
+        path: the PNG.
+        class_list: the classes; label i is class i.
+        ignore_index: the number that means ignore in this file (0 to 65535), or None if there is none.
+
+    Returns:
+        uint8 [H, W]: 0 to K - 1, or ``pixels.IGNORE``.
+
+    Raises:
+        DataError: the file is missing, damaged or not a PNG, or holds a value or colour that is neither a class nor
+            the ignore label.
+    """
+    data = _read(path)
+    if not data.startswith(_PNG_SIGNATURE):
+        raise DataError(f"{path} is not a PNG file. Label maps must be PNG, which keeps every value.")
+    _check_png(data, path)
+    depth, kind = data[24], data[25]
+    if kind in (_RGB, _RGB_ALPHA) and not class_list.explicit_colors:
+        raise DataError(
+            f"{path} is an RGB label map, and the class list gives no colours. "
+            "Add them to it (name R G B), or store class numbers as a grey or palette PNG."
+        )
+    if (kind == _GREY and depth < 8) or (kind != _GREY and depth == 16):
+        # Shrinking tools turn 8-bit {0, 255} into 1-bit {0, 1}: class 1 and ignore cannot be told apart.
+        raise DataError(f"{path} has {depth} bits a channel, which is ambiguous. Store 8-bit grey or a palette.")
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            raw = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is a damaged label map ({error}). Replace it.") from None
+    if kind in (_RGB, _RGB_ALPHA):
+        return _from_colors(raw, path, class_list, ignore_index)
+    if kind == _GREY_ALPHA:
+        raw = np.ascontiguousarray(raw[..., 0])
+    return _from_numbers(raw, path, len(class_list.classes), ignore_index)
+
+
+def _read(path: PathLike) -> bytes:
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    if not data:
+        raise DataError(f"{path} is empty. Replace it.")
+    return data
+
+
+def _header(path: PathLike) -> tuple[int, int, bool]:
+    """(width, height, turned): the stored size, and whether EXIF swaps it."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            # Asking a PNG that has no EXIF for it makes Pillow decode all of it.
+            has_exif = picture.format != "PNG" or "exif" in picture.info
+            turned = has_exif and picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            if turned and picture.format == "TIFF":  # Pillow reports the size of a TIFF already turned
+                width, height = height, width
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not a picture of a known kind. Replace it.") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} has a damaged header ({error}). Replace it.") from None
+    return width, height, turned
+
+
+def _check_jpeg(data: bytes, path: PathLike) -> None:
+    """Require the end marker after the start of the scan: some decoders fill what is missing with grey, silently.
+
+    Thumbnails inside the headers have end markers of their own, so the headers are walked, not searched.
+    """
+    position = 2
+    while True:
+        position = data.find(b"\xff", position)
+        while 0 <= position < len(data) and data[position] == 0xFF:  # fill bytes may precede a marker
+            position += 1
+        if position < 0 or position + 3 > len(data):
+            break
+        marker = data[position]
+        if marker == 0xDA:
+            if data.find(b"\xff\xd9", position) >= 0:
+                return
+            break
+        alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
+        position += 1 if alone else 1 + int.from_bytes(data[position + 1 : position + 3], "big")
+    raise DataError(f"{path} is a truncated JPEG: its end is missing. Copy it again.")
+
+
+def _check_png(data: bytes, path: PathLike) -> None:
+    """Walk the chunks to IEND and check each one's sum, so that no decoder gets to guess what is missing."""
+    position = len(_PNG_SIGNATURE)
+    view = memoryview(data)
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(view[position : position + 4], "big")
+        name = bytes(view[position + 4 : position + 8])
+        if end + 4 > len(data):
+            break
+        first = position == len(_PNG_SIGNATURE)
+        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big") or (
+            first and (name != b"IHDR" or end - position != 21)
+        ):
+            raise DataError(f"{path} is a damaged PNG: the sum of a chunk is wrong. Copy it again.")
+        if name == b"IEND":
+            return
+        position = end + 4
+    raise DataError(f"{path} is a truncated PNG: its end is missing. Copy it again.")
+
+
+def _from_numbers(raw: npt.NDArray[np.generic], path: PathLike, count: int, ignore: int | None) -> Picture:
+    wide = raw.dtype != np.uint8
+    memory, wrong = _tables(65536 if wide else 256, count, ignore)
+    # cv2.LUT is five times faster than indexing, and takes bytes only.
+    bad = wrong[raw] if wide else cv2.LUT(raw, wrong)
+    if cv2.countNonZero(bad):
+        raise DataError(_describe_wrong(raw, bad, path, count, ignore))
+    return np.asarray(memory[raw] if wide else cv2.LUT(raw, memory), np.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(size: int, count: int, ignore: int | None) -> tuple[Picture, Picture]:
+    """Lookup by the number in the file: the label in memory, and 1 where the number is neither class nor ignore."""
+    numbers = np.arange(size)
+    ignored = numbers == (-1 if ignore is None else ignore)
+    memory = np.where((numbers < count) & ~ignored, numbers, IGNORE).astype(np.uint8)
+    return memory, ((numbers >= count) & ~ignored).astype(np.uint8)
+
+
+def _describe_wrong(raw: npt.NDArray[np.generic], bad: Picture, path: PathLike, count: int, ignore: int | None) -> str:
+    values, pixels = np.unique(raw[bad > 0], return_counts=True)
+    shown = " and ".join(f"{value} ({number:,} pixels)" for value, number in zip(values[:2], pixels[:2], strict=True))
+    more = _and_more(len(values) - 2, "value")
+    ignored = "there is no ignore label" if ignore is None else f"the ignore label is {ignore}"
+    hint = "Correct the map, the class list or the ignore label."
+    if ignore != 255 and set(np.unique(raw).tolist()) <= {0, 255}:
+        hint = "This looks like a 0/255 mask: store 1 for 255 if it marks a class, or set the ignore label to 255."
+    return f"{path} holds the label {shown}{more}, but the classes are 0 to {count - 1} and {ignored}. {hint}"
+
+
+def _and_more(count: int, noun: str) -> str:
+    return f" and {count} other {noun}{'s' if count > 1 else ''}" if count > 0 else ""
+
+
+def _from_colors(raw: npt.NDArray[np.generic], path: PathLike, class_list: ClassList, ignore: int | None) -> Picture:
+    codes, labels = _color_table(class_list, ignore)
+    pixels = raw[..., :3].astype(np.int32)
+    code = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
+    where = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
+    bad = codes[where] != code
+    if bad.any():
+        values, numbers = np.unique(code[bad], return_counts=True)
+        value = int(values[np.argmax(numbers)])
+        more = _and_more(len(values) - 1, "colour")
+        raise DataError(
+            f"{path} holds the colour ({value >> 16}, {value >> 8 & 255}, {value & 255}) in {numbers.max():,} "
+            f"pixels{more}, which no class has. Correct the map or the class list."
+        )
+    return labels[where]
+
+
+@functools.lru_cache(maxsize=8)
+def _color_table(class_list: ClassList, ignore: int | None) -> tuple[npt.NDArray[np.int32], Picture]:
+    """Sorted colours, each as one number, and their labels in memory."""
+    table = {item.color: IGNORE if label == ignore else label for label, item in enumerate(class_list.classes)}
+    if ignore is not None:
+        table.setdefault(VOID_COLOR, IGNORE)
+    pairs = sorted((red << 16 | green << 8 | blue, label) for (red, green, blue), label in table.items())
+    return np.array([code for code, _ in pairs], np.int32), np.array([label for _, label in pairs], np.uint8)

@@ -1,0 +1,1 @@
+"""Evaluation: scores of any model file, and the comparison of any two."""

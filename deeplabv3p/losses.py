@@ -1,0 +1,42 @@
+"""Losses over logits and label maps, ignore-aware, in ``keras.ops`` (any backend).
+
+Shapes: B pictures, H x W label pixels, h x w logit pixels, K classes. Networks put out logits at their own stride; the
+loss samples them bilinearly at the label's pixels, the same rule by which labels are made and scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from deeplabv3p.pixels import IGNORE
+
+
+@keras.saving.register_keras_serializable(package="deeplabv3p")
+class CrossEntropy(keras.losses.Loss):
+    """Mean over the valid pixels of −log softmax(logits)[label]; 0 for a batch without any.
+
+    ``y_true``: [B, H, W], labels 0 to K − 1 or ``IGNORE``. ``y_pred``: logits [B, h, w, K]. Returns a float32 scalar.
+    A batch's pixels are averaged together, so a picture that is mostly ignored weighs less, not the same.
+    """
+
+    def __init__(self, name: str = "crossentropy") -> None:
+        super().__init__(name=name, reduction=None, dtype="float32")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        logits = upsample(y_pred, y_true.shape[1:3])
+        valid = ops.not_equal(y_true, IGNORE)
+        labels = ops.cast(ops.where(valid, y_true, 0), "int32")
+        weights = ops.cast(valid, "float32")
+        per_pixel = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return ops.sum(per_pixel * weights) / ops.maximum(ops.sum(weights), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name}
+
+
+def upsample(logits: Any, size_hw: tuple[int, int]) -> Any:
+    """Logits [B, h, w, K] → float32 [B, H, W, K], bilinear with half-pixel centres, edge-clamped."""
+    return ops.image.resize(ops.cast(logits, "float32"), size_hw, interpolation="bilinear")

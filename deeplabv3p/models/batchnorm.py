@@ -1,0 +1,87 @@
+"""Batch normalization for training: TensorFlow's fused kernel, statistics across devices, momentum, re-estimation.
+
+Saved models hold stock ``keras.layers.BatchNormalization`` only. The layers here are swapped in for training with
+:func:`for_training`, and weights are copied back by layer name when a checkpoint is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from deeplabv3p.models import graph
+
+
+class FusedBatchNormalization(layers.BatchNormalization):
+    """The same function and the same moving statistics as stock batch normalization, computed by TensorFlow's
+    ``FusedBatchNormV3`` while training over [B, H, W, C]. Keras 3 composes it from many small operations instead, which
+    makes a training step of a depthwise network on a CPU about 1.5 times slower (``benchmarks/train_step.py``).
+    Frozen, synchronized, or on another backend, it is the stock layer.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        fusable = training and self.trainable and not self.synchronized and mask is None and len(inputs.shape) == 4
+        if not fusable or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        channels = inputs.shape[-1]
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma.value if self.scale else tf.ones([channels]),
+            offset=self.beta.value if self.center else tf.zeros([channels]),
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The kernel reports the sample variance (divided by n − 1); Keras' moving variance averages the population's.
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
+        variance = variance * ((count - 1.0) / count)
+        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
+        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
+        return outputs
+
+
+def with_momentum(model: keras.Model, momentum: float) -> keras.Model:
+    """A clone whose batch norms keep ``momentum`` of the old statistics at each step (0.9: the last 10 steps count)."""
+
+    def edit(layer: layers.Layer) -> layers.Layer | None:
+        if isinstance(layer, layers.BatchNormalization):
+            return layer.__class__.from_config({**layer.get_config(), "momentum": momentum})
+        return None
+
+    return graph.clone(model, edit)
+
+
+def for_training(model: keras.Model, *, fused: bool = True, synchronized: bool = False) -> keras.Model:
+    """A clone for training: fused batch norm, or batch norm whose statistics span all devices (which is not fused)."""
+
+    def edit(layer: layers.Layer) -> layers.Layer | None:
+        if isinstance(layer, layers.BatchNormalization):
+            kind = FusedBatchNormalization if fused and not synchronized else layers.BatchNormalization
+            return kind.from_config({**layer.get_config(), "synchronized": synchronized})
+        return None
+
+    return graph.clone(model, edit)
+
+
+def reestimate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
+    """Replace the moving statistics by the plain average over ``batches`` (float32 [B, H, W, 3], normalised).
+
+    Useful after a short training, after averaging weights, and to make a randomly initialised network non-degenerate.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    try:
+        for index, batch in enumerate(batches):
+            for layer in norms:
+                layer.momentum = index / (index + 1)  # the running mean of the first index + 1 batches
+            model(batch, training=True)
+    finally:
+        for layer, momentum in zip(norms, momenta, strict=True):
+            layer.momentum = momentum

@@ -1,0 +1,293 @@
+"""The keras runtime: opens ``.keras`` and ``.h5`` files without running anything they hold, and writes them.
+
+Importing this file is cheap; Keras and its backend are imported when a model is opened or saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
+from deeplabv3p.files import atomic_path
+from deeplabv3p.runtime.artifact import EMBEDDED_SPEC
+from deeplabv3p.runtime.keras_safety import check_config, check_model_file, first_line
+from deeplabv3p.spec import ModelSpec, sidecar_path
+
+Forward = Callable[[npt.NDArray[np.generic]], Any]
+
+_START_UP_LINE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl")
+
+
+class KerasRuntime:
+    """A Keras model as a runtime. Later changes of the model's weights are seen by the next run."""
+
+    def __init__(self, model: Any, spec: ModelSpec, device: str | None = None, source: str = "the model") -> None:
+        """Wrap a built model with one picture input. ``source`` names it in messages.
+
+        Raises:
+            DataError: its input size, channels or classes are not those of the spec.
+            UsageError: ``device`` is not cpu, gpu or gpu:N.
+            RuntimeMissingError: there is no such device.
+        """
+        keras = import_keras()
+        _check_fit(model, spec, source)
+        self.spec = spec
+        self.name = "keras " + ".".join(keras.__version__.split(".")[:2])
+        self.device = f"{keras.backend.backend()} {device or _default_device(keras)}"
+        self._call: Forward | None = _compiled(keras, model)
+        self._scope = _device_scope(keras, device)
+
+    def run(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """See :meth:`deeplabv3p.runtime.Runtime.run`."""
+        if self._call is None:
+            raise RuntimeError("the runtime is closed")
+        with self._scope():
+            return np.asarray(self._call(batch))
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._call = None
+
+
+def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, threads: int | None = None) -> KerasRuntime:
+    """Open a ``.keras`` or ``.h5`` file; see :func:`deeplabv3p.runtime.artifact.open_artifact` for the errors."""
+    check_model_file(path)  # before Keras is imported: a bad file is refused at once
+    keras = import_keras()
+    if threads is not None:
+        _set_threads(keras, threads)
+    with _device_scope(keras, device)():
+        model = load_model(path)
+    return KerasRuntime(model, spec, device, str(path))
+
+
+def load_model(path: str | os.PathLike[str]) -> Any:
+    """Read a Keras model, not compiled, after :func:`check_model_file`.
+
+    Raises:
+        DataError: the file is not a model, is damaged, holds weights only, or is not safe to open.
+    """
+    check_model_file(path)
+    keras = import_keras()
+    try:
+        return keras.saving.load_model(os.fspath(path), compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a damaged file leads to
+        raise DataError(f"Keras cannot open {path}: {first_line(error)}") from None
+
+
+def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> ModelSpec:
+    """Write a model as ``.keras`` (with the spec inside) or ``.h5``, and its spec beside it, both atomically.
+
+    An empty ``provenance.weights_sha256`` is filled with :func:`weights_sha256`.
+
+    Returns:
+        The spec as written.
+
+    Raises:
+        DataError: the location cannot be written, or the model and the spec do not fit each other.
+        UsageError: the name ends in something else.
+    """
+    path = Path(path)
+    if path.suffix not in (".keras", ".h5"):
+        raise UsageError(f"cannot save a Keras model as {path}. Use a name that ends in .keras or .h5.")
+    _check_fit(model, spec, str(path))
+    check_config(json.loads(model.to_json()), path)
+    if not spec.provenance.weights_sha256:
+        spec = spec.replace(provenance={"weights_sha256": weights_sha256(model)})
+    # Both temporary files are complete before either is renamed, so that the pair changes together.
+    with atomic_path(sidecar_path(path)) as sidecar, atomic_path(path) as temporary:
+        sidecar.write_text(spec.to_json(), encoding="utf-8")
+        with _quiet_absl():
+            model.save(temporary)
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(EMBEDDED_SPEC, spec.to_json())
+    return spec
+
+
+def weights_sha256(model: Any) -> str:
+    """SHA-256 over a model's weights (without optimizer and random-generator state), as 64 hexadecimal digits.
+
+    The weights go in by rising path (``layer/kernel``): the path in UTF-8, a zero byte, the type and shape as in
+    ``float32[3, 3, 8]``, a zero byte, the values little-endian in C order.
+    """
+    digest = hashlib.sha256()
+    for weight in sorted(model.weights, key=lambda weight: str(weight.path)):
+        values = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{weight.path}\0{values.dtype.name}{list(values.shape)}\0".encode())
+        digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def import_keras() -> Any:
+    """Import Keras and its backend without their log lines; takes about 2 s the first time.
+
+    ``TF_CPP_MIN_LOG_LEVEL`` is set to 3 unless it is set already; TensorFlow reads it while it is imported. What goes
+    wrong still comes as an exception.
+    """
+    if "keras" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        with _without_start_up_lines():
+            import keras
+    else:
+        import keras
+    return keras
+
+
+@contextlib.contextmanager
+def _without_start_up_lines() -> Iterator[None]:
+    """Drop the information lines that TensorFlow's libraries write while they are loaded, before they know of any log
+    level. Everything else that goes to the standard error stream is passed on afterwards."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is no standard error stream
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            caught.seek(0)
+            kept = [line for line in caught if not _START_UP_LINE.match(line)]
+            if kept:
+                os.write(2, b"".join(kept))
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Keep Keras from calling .h5 a legacy format on every save."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _set_threads(keras: Any, threads: int) -> None:
+    if threads < 1:
+        raise UsageError(f"the number of threads is {threads}, expected 1 or more.")
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UsageError(f"the number of threads cannot be set for Keras on {backend}. Leave it out.")
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        now = tf.config.threading.get_intra_op_parallelism_threads()
+        if now != threads:
+            raise UsageError(
+                f"{threads} threads were asked for, but TensorFlow has already started with "
+                f"{now or 'its own choice'} in this process. Open the model in a new process."
+            ) from None
+
+
+def _default_device(keras: Any) -> str:
+    return str(keras.distribution.list_devices()[0]).partition(":")[0]
+
+
+def _device_scope(keras: Any, device: str | None) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """A context manager for code that runs on ``device``, after a look whether there is one."""
+    if device is None:
+        return contextlib.nullcontext
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "gpu") or not (number or "0").isdecimal() or device.endswith(":"):
+        raise UsageError(f"the keras runtime has no device '{device}'. Choose cpu, gpu or gpu:N.")
+    try:
+        found = keras.distribution.list_devices(kind)
+    except RuntimeError:  # JAX, where it was installed without such devices
+        found = []
+    if int(number or 0) >= len(found):
+        raise RuntimeMissingError(f"Keras on {keras.backend.backend()} finds no device '{device}' on this machine.")
+    return functools.partial(keras.device, f"{kind}:{number or 0}")
+
+
+def _compiled(keras: Any, model: Any) -> Forward:
+    """The forward pass as one compiled function. It is traced once for a model of one size, whatever the batch."""
+
+    def first(outputs: Any) -> Any:
+        return keras.tree.flatten(outputs)[0]
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        picture = model.inputs[0]
+        signature = tf.TensorSpec([None, *picture.shape[1:]], picture.dtype)
+        forward: Forward = tf.function(lambda batch: first(model(batch, training=False)), input_signature=[signature])
+        return forward
+    if backend == "jax":
+        import jax
+
+        def stateless(trainable: Any, fixed: Any, batch: Any) -> Any:
+            return first(model.stateless_call(trainable, fixed, batch, training=False)[0])
+
+        compiled = jax.jit(stateless)
+        return lambda batch: compiled(
+            [variable.value for variable in model.trainable_variables],
+            [variable.value for variable in model.non_trainable_variables],
+            batch,
+        )
+    raise UsageError(f"the keras runtime works on the tensorflow and jax backends, not on {backend}.")
+
+
+def _check_fit(model: Any, spec: ModelSpec, where: str) -> None:
+    """Raise DataError unless the model's input and output are what the spec says."""
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise DataError(f"{where} does not take one batch of pictures.")
+    size_hw, channels = _split(model.inputs[0].shape, spec.input.layout)
+    if channels != 3:
+        raise DataError(f"{where} takes {channels} channels, not 3 in the layout {spec.input.layout} of its spec.")
+    wanted = spec.input.size_hw or (None, None)
+    if size_hw not in (wanted, (None, None)):
+        raise DataError(f"{where} takes pictures of {_size_text(size_hw)}, but its spec says {_size_text(wanted)}.")
+    output = model.outputs[0].shape
+    if spec.output.kind == "labels":
+        if len(output) not in (3, 4):
+            raise DataError(f"{where} does not put out labels, as its spec says.")
+        return
+    if len(output) != 4:
+        raise DataError(f"{where} does not put out a score per class and pixel: its output has {len(output)} axes.")
+    output_hw, classes = _split(output, spec.output.layout)
+    if classes != spec.num_classes:
+        raise DataError(f"{where} has {classes} classes, but its spec lists {spec.num_classes}.")
+    for size, whole in zip(output_hw, size_hw, strict=True):
+        # Halving an odd size rounds up or down by the padding of the network.
+        if size and whole and size not in (whole // spec.output.stride, -(-whole // spec.output.stride)):
+            raise DataError(
+                f"{where} puts out {_size_text(output_hw)} for pictures of {_size_text(size_hw)}, "
+                f"but its spec says stride {spec.output.stride}."
+            )
+
+
+def _split(shape: tuple[int | None, ...], layout: str) -> tuple[tuple[int | None, int | None], int | None]:
+    """((height, width), channels) of a batch shape."""
+    if layout == "NHWC":
+        return (shape[1], shape[2]), shape[3]
+    return (shape[2], shape[3]), shape[1]
+
+
+def _size_text(size_hw: tuple[int | None, int | None]) -> str:
+    return "any size" if size_hw == (None, None) else "x".join("?" if side is None else str(side) for side in size_hw)

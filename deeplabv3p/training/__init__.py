@@ -1,0 +1,1 @@
+"""Training: the optimizer and its schedule, checkpoints, callbacks and the fit."""

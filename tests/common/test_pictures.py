@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.pictures import ResultNames, find_pictures
+from deeplabv3p.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.JPG", "a.png", "notes.txt", "sub/c.webp", "sub/d [x].tif"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def test_a_folder_means_its_own_pictures_sorted(folder: Path) -> None:
+    assert find_pictures([str(folder)]) == [folder / "a.png", folder / "b.JPG"]
+
+
+def test_a_pattern_means_pictures_only(folder: Path) -> None:
+    found = find_pictures([str(folder / "**" / "*")])
+    assert [path.name for path in found] == ["a.png", "b.JPG", "c.webp", "d [x].tif"]
+
+
+def test_a_file_is_taken_whatever_its_name(folder: Path) -> None:
+    bracketed = folder / "sub" / "d [x].tif"
+    assert find_pictures([str(bracketed), str(folder / "notes.txt")]) == [bracketed, folder / "notes.txt"]
+
+
+def test_each_picture_once_in_the_order_given(folder: Path) -> None:
+    assert find_pictures([str(folder / "b.JPG"), str(folder)]) == [folder / "b.JPG", folder / "a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("no.png", "no such file"), ("*.gif", "no such file"), ("empty", "no picture")]
+)
+def test_no_picture_is_a_clear_error(folder: Path, name: str, why: str) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match=why):
+        find_pictures([str(folder), str(folder / name)])
+
+
+def test_result_names_stay_inside_and_apart() -> None:
+    names = ResultNames()
+    wanted = ["a", "sub/a", "A", "a", "../a", "/etc/a", "C:\\x\\a", "a.b", "a.c", ".."]
+    assert [names.unique(name) for name in wanted] == [
+        "a", "sub/a", "A_2", "a_3", "a_4", "etc/a", "C_/x/a", "a.b", "a.c", "picture",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text(alphabet="aA_2./\\:", max_size=6)))
+def test_no_two_result_names_are_the_same(wanted: list[str]) -> None:
+    names = ResultNames()
+    got = [names.unique(name) for name in wanted]
+    assert len({name.casefold() for name in got}) == len(got)
+    assert all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in got)
