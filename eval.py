@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import cli
+from common.console import ConsoleProgress
 from common.runs import check_output_folder
-from deeplabv3p.errors import UsageError
 
 if TYPE_CHECKING:
-    from deeplabv3p.data.dataset import Dataset
-    from deeplabv3p.evaluation.score import Evaluation, PictureCallback
-    from deeplabv3p.runtime import Runtime
-    from deeplabv3p.spec import ModelSpec
+    from common.report import Gallery
+    from deeplabv3p.data.dataset import Sample
+    from deeplabv3p.evaluation.score import Evaluation, PictureCallback, Pixels
+    from deeplabv3p.spec import ClassInfo, ModelSpec
+
+NO_LABEL = "none"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,20 +28,120 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = check_output_folder(options.output_path)
     # Only now: these import NumPy and OpenCV, and the engine when the model is opened.
     from common.network import agreed_classes, find_artifact, with_size
-    from common.report import write_evaluation
+    from common.report import Gallery, evaluation_sections, run_section, write_report, write_scores
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.score import evaluate
     from deeplabv3p.inference import protocol
     from deeplabv3p.runtime.artifact import open_artifact
 
-    artifact, spec = find_artifact(options.model_path)
-    spec = with_size(spec, options.model_input_shape, artifact.path)
-    class_list = agreed_classes(spec, options.classes_path)
-    spec = spec.replace(classes=class_list.classes)
-    dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, _ignore_index(options, spec))
+    artifact, own_spec = find_artifact(options.model_path)
+    class_list = agreed_classes(own_spec, options.classes_path)
+    spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
+    if options.ignore_index is not None:
+        spec = spec.replace(ignore_index=None if options.ignore_index == NO_LABEL else options.ignore_index)
+    dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
+    facts = [("Model", str(artifact.path)), *_overrides(own_spec, spec)]
     with contextlib.closing(open_artifact(artifact, threads=options.threads, spec=spec)) as runtime:
-        print(f"evaluating {artifact.path} on {len(dataset)} pictures of {dataset.source}")
-        print(f"protocol: {protocol(runtime)}", flush=True)
-        save = _saver(folder, spec) if options.save_result else None
+        for name, value in facts:
+            print(f"{name.lower()}: {value}")
+        print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {protocol(runtime)}", flush=True)
+        gallery = Gallery(spec.classes)
+        keep = _saver(folder, spec.classes, gallery) if options.save_result else gallery.add
         with ConsoleProgress("evaluate", "pictures") as progress:
-            evaluation = evaluate(runtime, dataset, progress=progress, on_picture=save)
+            evaluation = evaluate(runtime, dataset, progress=progress, on_picture=keep)
+    write_scores(folder, evaluation)
+    report = write_report(folder, "Evaluation", [*evaluation_sections(folder, evaluation, gallery), run_section(facts)])
+    print(score_table(evaluation))
+    if options.save_result:
+        print(f"label maps: {folder / 'labels'}, overlays: {folder / 'overlays'}")
+    print(f"report: {report}, with scores.json, scores.csv and charts beside it")
+
+
+def score_table(evaluation: Evaluation) -> str:
+    """The scores as lines of text: every class, then the means. Undefined ones are dashes."""
+    scores = evaluation.scores
+    width = max(len("class"), *(len(item.name) for item in evaluation.classes))
+    lines = [f"{'class':{width}}     IoU  accuracy         pixels"]
+    rows = zip(evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True)
+    for item, iou, accuracy, pixels in rows:
+        lines.append(f"{item.name:{width}}  {_score(iou):>6}  {_score(accuracy):>8}  {pixels:13,}")
+    means = f"PA {_score(scores.pa)}, MPA {_score(scores.mpa)}, FWIoU {_score(scores.fwiou)}"
+    counted = f"over {scores.classes_counted} of {len(evaluation.classes)} classes"
+    return "\n".join([*lines, f"mIoU {_score(scores.miou)} {counted}, {means}, {scores.total:,} pixels"])
+
+
+def _score(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _overrides(own: ModelSpec, used: ModelSpec) -> list[tuple[str, str]]:
+    """What the command line says other than the model, in words."""
+    result = []
+    if own.input.size_hw != used.input.size_hw and used.input.size_hw:
+        result.append(("Input size", f"{cli.size_text(used.input.size_hw)} (the model leaves it open)"))
+    if own.ignore_index != used.ignore_index:
+        result.append(("Ignored label", f"{used.ignore_index} (the model says {own.ignore_index})"))
+    if own.classes != used.classes:
+        result.append(("Class colours", "those of the class file"))
+    return result
+
+
+def _saver(folder: Path, classes: tuple[ClassInfo, ...], gallery: Gallery) -> PictureCallback:
+    """Writes each prediction as a palette PNG and laid over its picture, under the name of the sample, and passes all
+    on to the gallery."""
+    from common.pictures import ResultNames
+    from deeplabv3p import visualize
+
+    names = ResultNames()
+
+    def save(sample: Sample, image: Pixels, truth: Pixels, prediction: Pixels) -> None:
+        name = names.unique(sample.name)
+        visualize.save_label_png(folder / "labels" / f"{name}.png", prediction, classes)
+        visualize.save_image(folder / "overlays" / f"{name}.png", visualize.overlay(image, prediction, classes))
+        gallery.add(sample, image, truth, prediction)
+
+    return save
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.Parser(__doc__, "Writes scores.json, scores.csv, charts and report.html into the output folder.")
+    add = parser.add_argument
+    add(
+        "--model_path",
+        required=True,
+        metavar="FILE",
+        help="model to score, as path[@runtime[:device]]: a training checkpoint or a dumped model",
+    )
+    add(
+        "--dataset_path",
+        required=True,
+        metavar="DIR",
+        help="dataset folder: images/ and labels/, or VOC's, or of a pair list",
+    )
+    add("--dataset_file", required=True, metavar="FILE", help="list of the pictures to score, one a line")
+    add("--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: the model's own)")
+    add(
+        "--ignore_index",
+        type=_label_or_none,
+        metavar="LABEL",
+        help=f"number in the label files that is not scored, 0 to 65535, or {NO_LABEL} (default: the model's own)",
+    )
+    add(
+        "--model_input_shape",
+        type=cli.size_hw,
+        metavar="HxW",
+        help="input height x width in pixels, for a model that leaves its size open (default: the model's own)",
+    )
+    add("--output_path", type=Path, default=Path("result"), metavar="DIR", help="folder for the results")
+    add("--save_result", action="store_true", help="write each label map (palette PNG) and overlay, too")
+    add("--threads", type=cli.integer(1), metavar="N", help="CPU threads of the engine (default: its own choice)")
+    cli.reserve(parser, "--do_crf", "refine the labels with a CRF")
+    return parser.parse_args(argv)
+
+
+def _label_or_none(text: str) -> int | str:
+    return NO_LABEL if text.lower() == NO_LABEL else cli.integer(0, 65535)(text)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -11,7 +11,7 @@ from typing import Any
 from common.cli import size_text
 from deeplabv3p.data.classes import ClassList, load_classes
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.models.registry import ModelName
+from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.runtime import Runtime, keras_engine
 from deeplabv3p.runtime.artifact import EMBEDDED_SPEC, ArtifactRef, load_spec, open_artifact, parse_artifact
 from deeplabv3p.spec import ModelSpec, sidecar_path
@@ -117,6 +117,11 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
     model = keras_engine.load_model(path)
     if not _is_changed(spec, options):
         return model, spec
+    if spec.model.name.partition(":")[0] not in MODELS:
+        raise UsageError(
+            f"{path} holds the network '{spec.model.name}', which cannot be built at another size or output stride; "
+            f"{', '.join(MODELS)} can."
+        )
     from deeplabv3p.models.factory import rebuild
 
     rebuilt: tuple[Any, ModelSpec] = rebuild(

@@ -125,8 +125,15 @@ def run(options: dict[str, Any], run_folder: Path, *, resume: bool) -> int:
     with _stop_signals() as stop_requested, ConsoleProgress("train", "steps") as progress:
         report = Report(progress=progress, epoch=_print_epoch)
         result = fit(
-            model, spec, config, train_set, val_set, run_folder,
-            resume=resume, report=report, stop_requested=stop_requested,
+            model,
+            spec,
+            config,
+            train_set,
+            val_set,
+            run_folder,
+            resume=resume,
+            report=report,
+            stop_requested=stop_requested,
         )
     return _summary(result, run_folder)
 
@@ -153,8 +160,11 @@ def _print_epoch(row: Row) -> None:
     text = f"epoch {row['epoch']}: loss {row['loss']:.4f}, train mIoU {row['train_miou']:.3f}"
     if row["val_miou"] is not None:
         text += f", validation mIoU {row['val_miou']:.4f}"
-    print(f"{text}, {row['images_per_s']:.1f} images/s, data wait {row['data_wait']:.1%}, "
-          f"{duration_text(float(row['seconds'] or 0))}", flush=True)
+    print(
+        f"{text}, {row['images_per_s']:.1f} images/s, data wait {row['data_wait']:.1%}, "
+        f"{duration_text(float(row['seconds'] or 0))}",
+        flush=True,
+    )
 
 
 @contextmanager

@@ -130,9 +130,10 @@ def labels_from_output(
     """Labels at the picture's own pixels from a model's output: one bilinear sampling, then argmax.
 
     The output grid of size o lies on the tensor of size t so that both span the same length: o' = (t' + 0.5)·o/t − 0.5,
-    or with ``align_corners`` so that their corner pixels coincide: o' = t'·(o − 1)/(t − 1). Composed with the geometry
-    this is one linear map per axis (a tensor of one pixel has only one corner: o' = 0). Coordinates outside the grid are clamped to its edge. ``scale`` and ``zero_point``
-    of a quantized output play no part: the same positive linear map of every class does not move the argmax.
+    or with ``align_corners`` so that their corner pixels coincide: o' = t'·(o − 1)/(t − 1), which is 0 for t = 1.
+    Composed with the geometry this is one linear map per axis. Coordinates outside the grid are clamped to its edge.
+    ``scale`` and ``zero_point`` of a quantized output play no part: the same rising linear map of every class does not
+    move the argmax.
 
     Args:
         output: [h, w, K] or [K, h, w] by the layout, any real type, without a batch axis. For kind ``labels``:

@@ -166,7 +166,8 @@ def _assign(
     missing = [layer.name for layer in wanted if layer.name not in tensors]
     if missing:
         raise DataError(
-            f"{where}: no weights for layer '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else "")
+            f"{where}: no weights for layer '{missing[0]}'"
+            + (f" and {len(missing) - 1} more" if missing[1:] else "")
             + ". The file belongs to another network: check --model_type."
         )
     plan, skipped = [], []

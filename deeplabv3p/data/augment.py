@@ -92,7 +92,6 @@ def augment(
     if draws[3] < augmentation.flip:
         inverse[0, 2] += inverse[0, 0] * (x1 - x0 - 1)
         inverse[0, 0] = -inverse[0, 0]
-        x0, x1 = window_w - x1, window_w - x0
     label = _warp(label, inverse, (y1 - y0, x1 - x0), cv2.INTER_NEAREST)
     image = _warp(*_reduce(image, scale, inverse), (y1 - y0, x1 - x0), cv2.INTER_LINEAR)
     colors = _color_matrix(draws[4:], augmentation)

@@ -158,11 +158,14 @@ def _key(name: str) -> str:
 def _scan(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     """The files of a folder by name without suffix. One scan is far cheaper than asking for every possible name."""
     found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = Path(entry.name)
-            if path.suffix.lower() in suffixes:
-                found.setdefault(_key(path.stem), []).append(folder / path)
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names are wanted, Path.iterdir would build a path for every file
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}.") from None
+    for name in names:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() in suffixes:
+            found.setdefault(_key(stem), []).append(folder / name)
     return found
 
 
@@ -174,8 +177,10 @@ def _named_samples(
     for folder, found, kind in ((layout[0], images, "picture"), (layout[1], labels, "label map (.png)")):
         missing = [name for name in names if _key(name) not in found]
         if missing:
+            suffixed = Path(missing[0]).suffix.lower() in IMAGE_SUFFIXES
+            hint = " Write names without suffix." if suffixed else ""
             raise DataError(
-                f"{list_path} lists '{missing[0]}', but {root / folder} has no such {kind}{_and_more(missing)}."
+                f"{list_path} lists '{missing[0]}', but {root / folder} has no such {kind}{_and_more(missing)}.{hint}"
             )
     samples = []
     for name in names:
@@ -236,7 +241,8 @@ def _refuse_duplicates(names: list[str], list_path: Path) -> None:
 
 
 def _and_more(missing: Sequence[str]) -> str:
-    return f" ({len(missing) - 1:,} more are missing)" if len(missing) > 1 else ""
+    more = len(missing) - 1
+    return f" ({more:,} more {'are' if more > 1 else 'is'} missing)" if more else ""
 
 
 def _describe_sizes(sample: Sample, image_hw: tuple[int, ...], label_hw: tuple[int, ...]) -> str:

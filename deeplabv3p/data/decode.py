@@ -167,11 +167,10 @@ def _check_png(data: bytes, path: PathLike) -> None:
         name = bytes(view[position + 4 : position + 8])
         if end + 4 > len(data):
             break
-        first = position == len(_PNG_SIGNATURE)
-        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big") or (
-            first and (name != b"IHDR" or end - position != 21)
-        ):
-            raise DataError(f"{path} is a damaged PNG: the sum of a chunk is wrong. Copy it again.")
+        intact = zlib.crc32(view[position + 4 : end]) == int.from_bytes(view[end : end + 4], "big")
+        misplaced = position == len(_PNG_SIGNATURE) and (name, end) != (b"IHDR", position + 21)
+        if misplaced or not intact:
+            raise DataError(f"{path} is a damaged PNG. Copy it again.")
         if name == b"IEND":
             return
         position = end + 4

@@ -44,7 +44,8 @@ def batches(
 
     Every sample depends on ``seed``, its epoch and its place in the epoch alone, so batches are the same for any number
     of threads, and after any start. A dataset smaller than an epoch is gone through again, in a new order and with new
-    augmentation. At most ``prefetch`` batches are held, however many pictures there are.
+    augmentation. At most ``prefetch`` batches are held, however many pictures there are. OpenCV's own threads are left
+    as they are: limiting them would reach the whole process, and the processor time of an image stays the same.
 
     Args:
         dataset: the samples.
@@ -75,8 +76,10 @@ def batches(
     for name, value in (limits | {"prefetch": prefetch}).items():
         if value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1.")
-    if seed < 0 or not 0 <= start_step <= epochs * steps_per_epoch:
-        raise UsageError(f"seed {seed} or start step {start_step} is out of range (0 to {epochs * steps_per_epoch}).")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}, expected 0 or more.")
+    if not 0 <= start_step <= epochs * steps_per_epoch:
+        raise UsageError(f"start_step is {start_step}, expected 0 to {epochs * steps_per_epoch}, the number of steps.")
     samples_per_epoch = steps_per_epoch * batch_size
     red, green, blue = mean
     source = _Samples(dataset, size_hw, (red, green, blue), augmentation, seed, samples_per_epoch, epochs)

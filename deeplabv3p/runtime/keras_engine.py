@@ -49,8 +49,9 @@ class KerasRuntime:
         self.spec = spec
         self.name = "keras " + ".".join(keras.__version__.split(".")[:2])
         self.device = f"{keras.backend.backend()} {device or _default_device(keras)}"
-        self._call: Forward | None = _compiled(keras, model)
         self._scope = _device_scope(keras, device)
+        with self._scope():
+            self._call: Forward | None = _compiled(keras, model)
 
     def run(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """See :meth:`deeplabv3p.runtime.Runtime.run`."""
@@ -83,8 +84,9 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """
     check_model_file(path)
     keras = import_keras()
+    operations = _operations(keras) if Path(path).suffix == ".h5" else None
     try:
-        return keras.saving.load_model(os.fspath(path), compile=False, safe_mode=True)
+        return keras.saving.load_model(os.fspath(path), operations, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a damaged file leads to
         raise DataError(f"Keras cannot open {path}: {first_line(error)}") from None
 
@@ -112,11 +114,31 @@ def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> Mod
     with atomic_path(sidecar_path(path)) as sidecar, atomic_path(path) as temporary:
         sidecar.write_text(spec.to_json(), encoding="utf-8")
         with _quiet_absl():
-            model.save(temporary)
+            _write(model, temporary)
         if path.suffix == ".keras":
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(EMBEDDED_SPEC, spec.to_json())
     return spec
+
+
+def _operations(keras: Any) -> dict[str, type]:
+    """Keras' operations on tensors, such as Resize, by name. A .h5 file names them without their module, and Keras then
+    looks among the layers alone. Those named as a layer (Add) stay the layer."""
+    from keras.src.ops import image, nn, numpy
+
+    return {
+        name: value
+        for module in (image, nn, numpy)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, keras.Operation) and not hasattr(keras.layers, name)
+    }
+
+
+def _write(model: Any, path: Path) -> None:
+    try:
+        model.save(path)
+    except RuntimeError as error:  # how h5py reports a full disk when it closes the file
+        raise OSError(first_line(error)) from error
 
 
 def weights_sha256(model: Any) -> str:
@@ -225,7 +247,7 @@ def _device_scope(keras: Any, device: str | None) -> Callable[[], contextlib.Abs
 
 
 def _compiled(keras: Any, model: Any) -> Forward:
-    """The forward pass as one compiled function. It is traced once for a model of one size, whatever the batch."""
+    """The forward pass as one compiled function. TensorFlow traces it here, once; JAX at the first run of each shape."""
 
     def first(outputs: Any) -> Any:
         return keras.tree.flatten(outputs)[0]
@@ -236,8 +258,8 @@ def _compiled(keras: Any, model: Any) -> Forward:
 
         picture = model.inputs[0]
         signature = tf.TensorSpec([None, *picture.shape[1:]], picture.dtype)
-        forward: Forward = tf.function(lambda batch: first(model(batch, training=False)), input_signature=[signature])
-        return forward
+        traced = tf.function(lambda batch: first(model(batch, training=False))).get_concrete_function(signature)
+        return lambda batch: traced(tf.convert_to_tensor(batch))
     if backend == "jax":
         import jax
 
@@ -255,9 +277,10 @@ def _compiled(keras: Any, model: Any) -> Forward:
 
 def _check_fit(model: Any, spec: ModelSpec, where: str) -> None:
     """Raise DataError unless the model's input and output are what the spec says."""
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+    inputs = getattr(model, "inputs", None) or []  # a Sequential that was never built has none
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise DataError(f"{where} does not take one batch of pictures.")
-    size_hw, channels = _split(model.inputs[0].shape, spec.input.layout)
+    size_hw, channels = _split(inputs[0].shape, spec.input.layout)
     if channels != 3:
         raise DataError(f"{where} takes {channels} channels, not 3 in the layout {spec.input.layout} of its spec.")
     wanted = spec.input.size_hw or (None, None)

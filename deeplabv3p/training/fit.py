@@ -32,6 +32,7 @@ from deeplabv3p.training.history import History, Row
 from deeplabv3p.training.meter import Feed, StreamingMeanIoU
 from deeplabv3p.training.optimizers import make_optimizer, make_schedule
 
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """Epochs ``start`` to ``end`` (exclusive) trained with one freeze level and one learning-rate schedule."""

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplabv3p.data.classes import VOID_COLOR, default_colors, load_classes, save_classes
@@ -84,6 +84,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"
 channel = st.integers(0, 255)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(names, min_size=1, max_size=9, unique=True),
     st.lists(st.tuples(channel, channel, channel), min_size=9, max_size=9, unique=True),

@@ -1,0 +1,264 @@
+"""Results as files: ``scores.json``, ``scores.csv``, charts, and one self-contained ``report.html``.
+
+A command picks the sections it has something for::
+
+    gallery = Gallery(dataset.classes)
+    evaluation = evaluate(runtime, dataset, on_picture=gallery.add)
+    write_scores(folder, evaluation)
+    sections = [*evaluation_sections(folder, evaluation, gallery), curves_section(folder, rows), run_section()]
+    write_report(folder, "Demo", sections)
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import heapq
+import io
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import deeplabv3p
+from common.page import Facts, Figure, Legend, Section, Table, Text, Tiles, render
+from deeplabv3p import files, visualize
+from deeplabv3p.data.dataset import Sample
+from deeplabv3p.evaluation.score import Evaluation
+from deeplabv3p.pixels import IGNORE
+from deeplabv3p.spec import ClassInfo
+
+SCORES_JSON, SCORES_CSV, REPORT_HTML = "scores.json", "scores.csv", "report.html"
+CONFUSION_PNG, IOU_PNG, CURVES_PNG = "confusion_matrix.png", "class_iou.png", "training_curves.png"
+
+_PANEL_HEIGHT = 300  # pixels of a picture in a comparison: sharp on a laptop, and a dozen of them stay under 3 MB
+_PACKAGES = {"numpy": "numpy", "opencv": "cv2", "keras": "keras", "tensorflow": "tensorflow", "jax": "jax"}
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Gallery:
+    """Keeps comparisons of some pictures for the report: the worst ones, and the first ones of the list.
+
+    Pass :meth:`add` to ``evaluate`` as ``on_picture``. The report shows ``limit`` of them; memory holds a small JPEG
+    for one and a half times as many, whatever the number of pictures.
+    """
+
+    def __init__(self, classes: Sequence[ClassInfo], limit: int = 12) -> None:
+        self.classes = classes
+        self._limit, self._keep_first = limit, limit // 2
+        self._worst: list[tuple[float, int, Figure]] = []  # a heap whose root is the best of the worst
+        self._first: list[tuple[int, Figure]] = []
+        self._seen = 0
+
+    def add(self, sample: Sample, image: Pixels, truth: Pixels, prediction: Pixels) -> None:
+        """Consider a picture: image uint8 [H, W, 3] RGB, truth and prediction uint8 [H, W]."""
+        index, self._seen = self._seen, self._seen + 1
+        scored = truth != IGNORE
+        if not scored.any():
+            return
+        wrong = float(np.mean(truth[scored] != prediction[scored]))
+        among_worst = len(self._worst) < self._limit or wrong > self._worst[0][0]
+        if not (among_worst or len(self._first) < self._keep_first):
+            return
+        picture = visualize.comparison(image, truth, prediction, self.classes, _PANEL_HEIGHT)
+        caption = f"{sample.name}: {100 * (1 - wrong):.1f} % of the pixels right"
+        figure = Figure(visualize.encode_jpeg(picture), caption, wide=True)
+        if len(self._first) < self._keep_first:
+            self._first.append((index, figure))
+        if among_worst:
+            heapq.heappush(self._worst, (wrong, -index, figure))
+            if len(self._worst) > self._limit:
+                heapq.heappop(self._worst)
+
+    def sections(self) -> list[Section]:
+        """Up to two sections: the worst pictures, worst first, and the first pictures that are not among them."""
+        first = dict(self._first)
+        room = self._limit - len(first)
+        worst = []
+        for _, negative, figure in sorted(self._worst, key=lambda item: (-item[0], -item[1])):
+            if first.pop(-negative, None) is None:
+                room -= 1
+            if room < 0:
+                break
+            worst.append(figure)
+        groups = {"Worst pictures": worst, "First pictures of the list": list(first.values())}
+        note = Text("Errors are red, ignored pixels light; classes whose colour is black are not tinted.")
+        return [Section(title, (Legend(self.classes), note, *figures)) for title, figures in groups.items() if figures]
+
+
+def write_evaluation(
+    folder: str | os.PathLike[str], evaluation: Evaluation, gallery: Gallery | None = None, *, title: str = "Evaluation"
+) -> Path:
+    """Write the scores, the charts and the report of an evaluation into ``folder``; returns the path of the report.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    write_scores(folder, evaluation)
+    return write_report(folder, title, [*evaluation_sections(folder, evaluation, gallery), run_section()])
+
+
+def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path:
+    """Write ``scores.json`` and, one class a row, ``scores.csv`` into ``folder``; returns the path of the JSON.
+
+    ``pa mpa miou fwiou`` and the classes' ``iou accuracy`` are fractions; what is undefined (a class that is neither in
+    the truth nor predicted) is null, and an empty cell in the CSV. Rows of ``confusion_matrix`` are true classes.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    scores = evaluation.scores
+    classes = [
+        {"name": item.name, "iou": _finite(iou), "accuracy": _finite(accuracy), "pixels": int(pixels)}
+        for item, iou, accuracy, pixels in zip(
+            evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True
+        )
+    ]
+    content = {
+        "pa": _finite(scores.pa),
+        "mpa": _finite(scores.mpa),
+        "miou": _finite(scores.miou),
+        "fwiou": _finite(scores.fwiou),
+        "classes": classes,
+        "classes_counted": scores.classes_counted,
+        "protocol": {
+            "model": evaluation.protocol,
+            "dataset": evaluation.dataset,
+            "resolution": "each picture's own",
+            "ignored_pixels": "left out",
+            "miou": "mean over the classes with a non-empty union",
+        },
+        "pictures": evaluation.pictures,
+        "scored_pixels": scores.total,
+        "seconds": round(evaluation.seconds, 3),
+        "confusion_matrix": scores.confusion.tolist(),
+        "versions": _versions(),
+    }
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fieldnames=["name", "iou", "accuracy", "pixels"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(classes)
+    files.write_text(Path(folder) / SCORES_CSV, table.getvalue())
+    path = Path(folder) / SCORES_JSON
+    files.write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def evaluation_sections(
+    folder: str | os.PathLike[str], evaluation: Evaluation, gallery: Gallery | None = None
+) -> list[Section]:
+    """Headline, classes, charts and, with a gallery, pictures. Writes ``class_iou.png`` and ``confusion_matrix.png``.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    scores, names = evaluation.scores, [item.name for item in evaluation.classes]
+    headline = (
+        (_score(scores.miou), f"mIoU over {scores.classes_counted} of {len(names)} classes"),
+        (_score(scores.pa), "pixel accuracy"),
+        (_score(scores.mpa), "mean class accuracy"),
+        (_score(scores.fwiou), "frequency-weighted IoU"),
+        (str(evaluation.pictures), "pictures"),
+    )
+    protocol = (
+        ("Dataset", evaluation.dataset),
+        ("Protocol", evaluation.protocol),
+        ("Scored", f"{scores.total:,} pixels at each picture's own resolution, ignored ones left out"),
+        ("Time", f"{evaluation.seconds:.1f} s, {evaluation.pictures / max(evaluation.seconds, 1e-9):.1f} pictures/s"),
+    )
+    rows = tuple(
+        (item, _score(iou), _score(accuracy), f"{pixels:,}", _percent(pixels, scores.total))
+        for item, iou, accuracy, pixels in zip(
+            evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True
+        )
+    )
+    visualize.iou_chart(Path(folder) / IOU_PNG, names, scores.iou)
+    visualize.confusion_chart(Path(folder) / CONFUSION_PNG, scores.confusion, names)
+    sections = [
+        Section("Scores", (Tiles(headline), Facts(protocol))),
+        Section(
+            "Classes",
+            (
+                Table(("class", "IoU", "accuracy", "true pixels", "share"), rows),
+                _chart(folder, IOU_PNG, "IoU of each class, best first"),
+            ),
+        ),
+        Section(
+            "Confusion",
+            (_chart(folder, CONFUSION_PNG, "Where the pixels of each true class (row) went, in percent of the row"),),
+        ),
+    ]
+    return sections + (gallery.sections() if gallery else [])
+
+
+def curves_section(folder: str | os.PathLike[str], rows: Sequence[Mapping[str, float | int | None]]) -> Section:
+    """The training curves from the rows of ``training.csv``. Writes ``training_curves.png``.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    visualize.curves_chart(Path(folder) / CURVES_PNG, rows)
+    return Section("Training", (_chart(folder, CURVES_PNG, "Loss, mIoU and learning rate by epoch"),))
+
+
+def run_section(facts: Sequence[tuple[str, str]] = ()) -> Section:
+    """What ran where: ``facts`` of the caller, then the command, the versions, the machine and the time."""
+    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    own = (
+        ("Command", shlex.join(["python", *sys.argv])),
+        ("Versions", versions),
+        ("Machine", f"{_processor()}, {os.cpu_count()} CPU threads, {platform.system()}"),
+        ("Written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
+    )
+    return Section("Run", (Facts((*facts, *own)),))
+
+
+def write_report(folder: str | os.PathLike[str], title: str, sections: Sequence[Section]) -> Path:
+    """Write ``report.html`` into ``folder``: one file with its pictures inside. Returns its path.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    path = Path(folder) / REPORT_HTML
+    files.write_text(path, render(title, sections, f"deeplabv3p {deeplabv3p.__version__}"))
+    return path
+
+
+def _chart(folder: str | os.PathLike[str], name: str, caption: str) -> Figure:
+    return Figure((Path(folder) / name).read_bytes(), caption)
+
+
+def _finite(value: float) -> float | None:
+    """A JSON number; null where the score is undefined."""
+    return None if math.isnan(value) else float(value)
+
+
+def _score(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "–"
+
+
+def _versions() -> dict[str, str]:
+    """The versions behind the numbers: this project, Python, and the packages that are loaded."""
+    loaded = {name: sys.modules[module].__version__ for name, module in _PACKAGES.items() if module in sys.modules}
+    return {"deeplabv3p": deeplabv3p.__version__, "python": platform.python_version(), **loaded}
+
+
+def _processor() -> str:
+    """The name of the processor; the architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, UnicodeDecodeError):
+        return platform.processor() or platform.machine()

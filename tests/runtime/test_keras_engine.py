@@ -1,0 +1,571 @@
+"""The keras runtime: what is saved is what runs, and no file runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
+from deeplabv3p.runtime import keras_engine
+from deeplabv3p.runtime.artifact import ArtifactRef, load_spec, open_artifact
+from deeplabv3p.runtime.keras_engine import KerasRuntime, load_model, save_model, weights_sha256
+from deeplabv3p.runtime.keras_safety import check_model_file
+from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Provenance, sidecar_path
+
+keras = keras_engine.import_keras()
+
+CLASSES = 5
+SUFFIXES = (".keras", ".h5")
+
+
+def make_spec(size_hw=None, stride=4, classes=CLASSES, kind="logits"):
+    return ModelSpec(
+        schema_version=1,
+        task="segmentation",
+        model=ModelInfo("tiny", 4),
+        input=InputSpec(
+            name="image",
+            size_hw=size_hw,
+            max_side=None,
+            layout="NHWC",
+            dtype="float32",
+            color="RGB",
+            mean=(127.5, 127.5, 127.5),
+            std=(127.5, 127.5, 127.5),
+            scale=None,
+            zero_point=None,
+            resize="stretch",
+            pad_value=127.5,
+            interpolation="bilinear",
+        ),
+        output=OutputSpec("logits", "NHWC", kind, stride, False, None, None),
+        classes=tuple(ClassInfo(f"class {i}", (i, 0, 0)) for i in range(classes)),
+        ignore_index=255,
+        window=None,
+        provenance=Provenance(),
+    )
+
+
+def make_model(size_hw=(None, None), extra=None, seed=0):
+    """Convolution of stride 4, batch norm with statistics of its own, and a 1x1 convolution to the classes."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((*size_hw, 3), name="image")
+    x = keras.layers.Conv2D(8, 4, strides=4, padding="same", activation="relu", name="stem")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    if extra is not None:
+        x = extra(x)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    model = keras.Model(inputs, keras.layers.Conv2D(CLASSES, 1, name="logits")(x), name="tiny")
+    rng = np.random.default_rng(seed)
+    for weight in model.get_layer("norm").weights:
+        weight.assign(rng.uniform(0.5, 2, weight.shape).astype(np.float32))
+    return model
+
+
+def make_batch(*shape, seed=1):
+    return np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    """The model in both formats, by suffix."""
+    folder = tmp_path_factory.mktemp("saved")
+    for suffix in SUFFIXES:
+        save_model(model, make_spec(), folder / f"m{suffix}")
+    return {suffix: folder / f"m{suffix}" for suffix in SUFFIXES}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- what is saved is what runs
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_saved_model_runs_as_the_model_did(model, saved, suffix):
+    runtime = open_artifact(str(saved[suffix]))
+    batch = make_batch(2, 37, 50)
+    output = runtime.run(batch)
+    assert isinstance(output, np.ndarray)
+    assert output.dtype == np.float32
+    assert output.shape == (2, 10, 13, CLASSES)
+    np.testing.assert_allclose(output, np.asarray(model(batch, training=False)), rtol=1e-5, atol=1e-5)
+    assert runtime.name == "keras " + ".".join(keras.__version__.split(".")[:2])
+    assert runtime.device.startswith(keras.backend.backend() + " ")
+    assert runtime.spec == load_spec(saved[suffix])
+
+
+def test_running_changes_no_weight_and_drops_nothing_out(model):
+    runtime = KerasRuntime(model, make_spec())
+    before = [weight.numpy().copy() for weight in model.weights]
+    batch = make_batch(3, 16, 16)
+    np.testing.assert_array_equal(runtime.run(batch), runtime.run(batch))
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)
+
+
+def test_a_changed_weight_is_seen_by_the_next_run():
+    model = make_model()
+    runtime = KerasRuntime(model, make_spec())
+    batch = make_batch(1, 16, 16)
+    before = runtime.run(batch)
+    bias = model.get_layer("logits").bias
+    bias.assign(bias.numpy() + 1)
+    np.testing.assert_allclose(runtime.run(batch), before + 1, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles for every shape")
+def test_it_is_traced_once_for_all_sizes_and_batches():
+    calls = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            calls.append(x.shape)
+            return x
+
+    model = make_model(extra=Counting())
+    calls.clear()
+    runtime = KerasRuntime(model, make_spec())
+    for shape in ((1, 16, 16), (2, 16, 16), (1, 33, 47), (5, 64, 8)):
+        runtime.run(make_batch(*shape))
+    assert len(calls) == 1
+
+
+def test_of_several_outputs_the_first_is_taken():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 4, strides=4)(inputs)
+    first, second = keras.layers.Conv2D(CLASSES, 1)(x), keras.layers.Conv2D(7, 1)(x)
+    model = keras.Model(inputs, [first, second])
+    batch = make_batch(1, 16, 16)
+    output = KerasRuntime(model, make_spec((16, 16))).run(batch)
+    np.testing.assert_allclose(output, np.asarray(model(batch)[0]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_operations_on_tensors_are_opened(tmp_path, suffix):
+    """As in a decoder, which brings features to the size of others. Keras alone does not find them again in .h5."""
+    inputs = keras.Input((16, 24, 3))
+    small = keras.layers.Conv2D(CLASSES, 4, strides=4)(inputs)
+    model = keras.Model(inputs, keras.ops.image.resize(keras.ops.relu6(small), (16, 24)))
+    spec = make_spec((16, 24), stride=1)
+    save_model(model, spec, tmp_path / f"m{suffix}")
+    batch = make_batch(2, 16, 24)
+    output = open_artifact(str(tmp_path / f"m{suffix}")).run(batch)
+    np.testing.assert_allclose(output, np.asarray(model(batch, training=False)), rtol=1e-5, atol=1e-5)
+
+
+def test_a_closed_runtime_does_not_run(model):
+    runtime = KerasRuntime(model, make_spec())
+    runtime.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        runtime.run(make_batch(1, 16, 16))
+
+
+# --- saving
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_spec_is_written_beside_and_inside(model, tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    spec = save_model(model, make_spec(), path)
+    assert names(tmp_path) == [f"m{suffix}", f"m{suffix}.spec.json"]
+    assert spec == make_spec().replace(provenance={"weights_sha256": weights_sha256(model)})
+    assert ModelSpec.load(sidecar_path(path)) == spec
+    if suffix == ".keras":
+        sidecar_path(path).unlink()
+        assert load_spec(path) == spec
+
+
+def test_a_hash_that_is_given_stays(model, tmp_path):
+    spec = make_spec().replace(provenance={"weights_sha256": "ab" * 32})
+    assert save_model(model, spec, tmp_path / "m.keras") == spec
+
+
+def test_the_hash_follows_the_weights_alone(model, saved):
+    expected = hashlib.sha256()
+    for weight in sorted(model.weights, key=lambda weight: weight.path):
+        values = weight.numpy()
+        expected.update(f"{weight.path}\0float32{list(values.shape)}\0".encode() + values.astype("<f4").tobytes())
+    assert weights_sha256(model) == expected.hexdigest()
+    for path in saved.values():
+        assert weights_sha256(load_model(path)) == expected.hexdigest()
+    assert weights_sha256(make_model((32, 48))) == expected.hexdigest(), "another input size, the same weights"
+    assert weights_sha256(make_model(seed=1)) != expected.hexdigest()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_leaves_the_old_model(tmp_path, suffix):
+    import resource
+
+    path = tmp_path / f"m{suffix}"
+    old = save_model(make_model(), make_spec(), path)
+    large = make_model(extra=keras.layers.Conv2D(3000, 3, padding="same"), seed=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(DataError, match="cannot write") as caught:
+            save_model(large, make_spec(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == [f"m{suffix}", f"m{suffix}.spec.json"]
+    assert load_spec(path) == old
+    assert weights_sha256(load_model(path)) == old.provenance.weights_sha256
+
+
+def test_other_names_cannot_be_saved(model, tmp_path):
+    with pytest.raises(UsageError, match=r"\.keras or \.h5"):
+        save_model(model, make_spec(), tmp_path / "m.onnx")
+
+
+def test_saving_makes_no_noise(model, tmp_path, capfd):
+    save_model(model, make_spec(), tmp_path / "m.h5")
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+# --- model and spec must fit
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (make_spec((32, 48), classes=4), "has 5 classes, but its spec lists 4"),
+        (make_spec((32, 32)), "takes pictures of 32x48, but its spec says 32x32"),
+        (make_spec(None), "takes pictures of 32x48, but its spec says any size"),
+        (make_spec((32, 48), stride=8), "puts out 8x12 for pictures of 32x48, but its spec says stride 8"),
+        (make_spec((32, 48)).replace(input={"layout": "NCHW"}), "channels"),
+    ],
+)
+def test_what_does_not_fit_the_spec_is_refused(tmp_path, spec, message):
+    model = make_model((32, 48))
+    with pytest.raises(DataError, match=message):
+        save_model(model, spec, tmp_path / "m.keras")
+    assert names(tmp_path) == []
+    save_model(model, make_spec((32, 48)), tmp_path / "m.keras")
+    with pytest.raises(DataError, match=rf"m\.keras .*{message}"):
+        open_artifact(str(tmp_path / "m.keras"), spec=spec)
+
+
+def test_a_model_of_any_size_takes_the_size_of_the_spec(model):
+    assert KerasRuntime(model, make_spec((65, 97))).run(make_batch(1, 65, 97)).shape == (1, 17, 25, CLASSES)
+
+
+def test_what_is_no_segmentation_is_refused():
+    inputs = keras.Input((16, 16, 3))
+    pooled = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    with pytest.raises(DataError, match="has 2 axes"):
+        KerasRuntime(pooled, make_spec((16, 16)))
+    vector = keras.Input((16,))
+    with pytest.raises(DataError, match="batch of pictures"):
+        KerasRuntime(keras.Model(vector, keras.layers.Dense(3)(vector)), make_spec())
+    unbuilt = keras.Sequential([keras.layers.Conv2D(3, 1)])
+    with pytest.raises(DataError, match="batch of pictures"):
+        KerasRuntime(unbuilt, make_spec())
+
+
+# --- files that hold something else
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_one_line(saved, tmp_path, suffix, share):
+    content = saved[suffix].read_bytes()
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"cut short|cannot open") as caught:
+        open_artifact(str(path), spec=make_spec())
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_text_file_is_one_line(tmp_path, suffix):
+    path = tmp_path / f"text{suffix}"
+    path.write_text("Dear reader,\nthis is not a model.\n")
+    with pytest.raises(DataError, match="cut short") as caught:
+        open_artifact(str(path), spec=make_spec())
+    assert "\n" not in str(caught.value)
+
+
+def test_flipped_bytes_in_the_weights_are_one_line(saved, tmp_path):
+    content = bytearray(saved[".keras"].read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    path = tmp_path / "flipped.keras"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"flipped\.keras") as caught:
+        open_artifact(str(path), spec=make_spec())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_weights_asks_for_the_model_type(model, tmp_path):
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    with pytest.raises(DataError, match=r"holds weights, not a whole model\. Pass --model_type"):
+        open_artifact(str(path), spec=make_spec())
+
+
+def test_an_archive_of_something_else_is_one_line(tmp_path):
+    path = tmp_path / "zip.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(DataError, match=r"config\.json is missing"):
+        open_artifact(str(path), spec=make_spec())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000, "\ufffe"])
+def test_a_description_that_is_none_is_one_line(tmp_path, text):
+    path = tmp_path / "odd.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", text)
+    with pytest.raises(DataError, match="not readable"):
+        open_artifact(str(path), spec=make_spec())
+
+
+def test_a_description_of_any_depth_is_walked(tmp_path):
+    path = tmp_path / "deep.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", '{"config":' * 900 + '{"class_name": "Lambda"}' + "}" * 900)
+    with pytest.raises(DataError, match="Lambda"):
+        open_artifact(str(path), spec=make_spec())
+
+
+def test_a_folder_named_as_a_model_is_one_line(tmp_path):
+    (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "folder.keras" / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="not a Keras model file"):
+        open_artifact(f"{tmp_path / 'folder.keras'}@keras", spec=make_spec())
+
+
+def test_another_extension_is_refused(tmp_path):
+    (tmp_path / "m.bin").touch()
+    with pytest.raises(DataError, match=r"end in \.keras or \.h5"):
+        open_artifact(f"{tmp_path / 'm.bin'}@keras", spec=make_spec())
+
+
+# --- no file runs code
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_lambda_is_refused(tmp_path, suffix):
+    path = tmp_path / f"lambda{suffix}"
+    make_model(extra=keras.layers.Lambda(lambda x: x * 2, name="twice")).save(path)
+    with pytest.raises(DataError, match="'twice' is a Lambda, which can run code"):
+        open_artifact(str(path), spec=make_spec())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_lambda_inside_another_layer_is_refused(tmp_path, suffix):
+    inner = keras.Sequential([keras.Input((None, None, 8)), keras.layers.Lambda(lambda x: x, name="hidden")])
+    path = tmp_path / f"lambda{suffix}"
+    make_model(extra=inner).save(path)
+    with pytest.raises(DataError, match="'hidden' is a Lambda"):
+        open_artifact(str(path), spec=make_spec())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_layer_of_ones_own_is_refused(tmp_path, suffix):
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    path = tmp_path / f"own{suffix}"
+    make_model(extra=Own(name="mine")).save(path)
+    # A .keras file names the module, an .h5 file the class alone, which Keras then does not know.
+    with pytest.raises(DataError, match=r"'mine' needs|cannot open"):
+        open_artifact(str(path), spec=make_spec())
+
+
+def rewrite(source, target, change):
+    """Copy a model file with its description changed: ``change`` gets the dict of the layer 'norm'."""
+
+    def changed(text):
+        config = json.loads(text)
+        (layer,) = [item for item in config["config"]["layers"] if item["config"]["name"] == "norm"]
+        change(layer)
+        return json.dumps(config)
+
+    if source.suffix == ".h5":
+        target.write_bytes(source.read_bytes())
+        with h5py.File(target, "r+") as file:
+            file.attrs["model_config"] = changed(file.attrs["model_config"])
+        return
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, changed(content) if name == "config.json" else content)
+
+
+def function(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module that leaves a mark when it is imported."""
+    mark = tmp_path / "ran"
+    for name in ("trap", "keras_trap"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield mark
+    assert not mark.exists()
+    assert not {"trap", "keras_trap"} & set(sys.modules)
+
+
+CRAFTED = {
+    "TFSMLayer": {"class_name": "TFSMLayer"},
+    "TorchModuleWrapper": {"class_name": "TorchModuleWrapper"},
+    "JaxLayer": {"class_name": "JaxLayer"},
+    "FlaxLayer": {"class_name": "FlaxLayer"},
+    "a registered name": {"registered_name": "builtin>Lambda"},
+    "a module": {"module": "trap"},
+    "a module that begins as Keras does": {"module": "keras_trap"},
+    "a module of Python": {"module": "os", "class_name": "system"},
+    "an empty module": {"module": ""},
+    "a module that is no name": {"module": ["trap"]},
+    "a function that downloads": {"build_config": function("keras.utils", "get_file")},
+    "a function that loads": {"build_config": function("keras.src.saving.saving_api", "load_model")},
+    "a function of Python": {"build_config": function("builtins", "exec")},
+    "a stored function": {"build_config": {"class_name": "__lambda__", "config": {"value": "..."}}},
+    "a type": {"build_config": {"class_name": "__typespec__", "config": []}},
+    "a nested compilation": {"compile_config": {"loss": {"module": "trap", "class_name": "L", "config": {}}}},
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("crafted", CRAFTED)
+def test_crafted_descriptions_are_refused(saved, tmp_path, trap, suffix, crafted):
+    path = tmp_path / f"crafted{suffix}"
+    rewrite(saved[suffix], path, lambda layer: layer.update(CRAFTED[crafted]))
+    with pytest.raises(DataError, match="is refused") as caught:
+        open_artifact(str(path), spec=make_spec())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="is refused"):
+        load_model(path)
+
+
+def test_an_activation_by_function_is_refused(saved, tmp_path, trap):
+    path = tmp_path / "crafted.keras"
+    rewrite(saved[".keras"], path, lambda layer: layer["config"].update(beta_initializer=function("trap", "f")))
+    with pytest.raises(DataError, match=r"'norm' needs trap\.function"):
+        open_artifact(str(path), spec=make_spec())
+
+
+def test_the_rewriting_itself_makes_a_good_file(saved, tmp_path):
+    for suffix in SUFFIXES:
+        path = tmp_path / f"same{suffix}"
+        rewrite(saved[suffix], path, lambda layer: layer)
+        open_artifact(str(path), spec=make_spec())
+
+
+def test_what_a_model_was_compiled_with_does_not_matter(tmp_path):
+    def own_loss(truth, prediction):
+        return keras.ops.mean(keras.ops.square(truth - prediction))
+
+    for suffix in SUFFIXES:
+        model = make_model()
+        model.compile("adam", own_loss)
+        path = tmp_path / f"compiled{suffix}"
+        model.save(path)
+        assert open_artifact(str(path), spec=make_spec()).run(make_batch(1, 8, 8)).shape == (1, 2, 2, CLASSES)
+
+
+def test_a_model_that_would_be_refused_is_not_saved(tmp_path):
+    with pytest.raises(DataError, match="'twice' is a Lambda"):
+        save_model(make_model(extra=keras.layers.Lambda(lambda x: x, name="twice")), make_spec(), tmp_path / "m.keras")
+    assert names(tmp_path) == []
+
+
+def test_a_network_of_keras_applications_is_let_through(tmp_path):
+    """With its nested operations on tensors, rescaling layer and functions as activations."""
+    path = tmp_path / "m.keras"
+    keras.applications.MobileNetV3Small(input_shape=(32, 32, 3), weights=None, include_top=False).save(path)
+    check_model_file(path)
+
+
+# --- devices, threads, processes
+
+
+def test_the_cpu_is_a_device(model):
+    runtime = KerasRuntime(model, make_spec(), "cpu")
+    assert runtime.device == f"{keras.backend.backend()} cpu"
+    assert runtime.run(make_batch(1, 8, 8)).shape == (1, 2, 2, CLASSES)
+
+
+@pytest.mark.parametrize("device", ["npu", "gpu:", "gpu:x", "cpu:0:1", ""])
+def test_an_unknown_device_is_a_usage_error(saved, device):
+    with pytest.raises(UsageError, match="cpu, gpu or gpu:N"):
+        open_artifact(ArtifactRef(saved[".keras"], "keras", device))
+
+
+def test_a_device_that_is_not_there_is_a_missing_runtime(saved):
+    with pytest.raises(RuntimeMissingError, match="no device 'gpu:99'"):
+        open_artifact(f"{saved['.keras']}@keras:gpu:99")
+
+
+def test_a_wrong_number_of_threads_is_a_usage_error(saved):
+    with pytest.raises(UsageError, match="threads is 0"):
+        open_artifact(str(saved[".keras"]), threads=0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow fixes its threads when it starts")
+def test_threads_cannot_change_once_tensorflow_runs(saved):
+    KerasRuntime(make_model(), make_spec()).run(make_batch(1, 8, 8))
+    with pytest.raises(UsageError, match="new process"):
+        open_artifact(str(saved[".keras"]), threads=7)
+
+
+IN_A_PROCESS = """
+    import sys
+    import numpy as np
+    from deeplabv3p.runtime.artifact import open_artifact
+    threads = int(sys.argv[2]) or None
+    runtime = open_artifact(sys.argv[1], threads=threads)
+    np.save(sys.argv[3], runtime.run(np.load(sys.argv[4])))
+    if threads:
+        import tensorflow as tf
+        assert tf.config.threading.get_intra_op_parallelism_threads() == threads
+        open_artifact(sys.argv[1], threads=threads)
+    for _ in range(8):  # many models in one process
+        open_artifact(sys.argv[1]).run(np.load(sys.argv[4]))
+    print(runtime.device)
+"""
+
+
+@pytest.mark.parametrize(("backend", "threads"), [("tensorflow", 1), ("jax", 0)])
+def test_in_a_fresh_process_it_is_silent_and_puts_out_the_same(model, saved, tmp_path, backend, threads):
+    if backend == "jax":
+        pytest.importorskip("jax")
+    batch = make_batch(2, 37, 50)
+    np.save(tmp_path / "batch.npy", batch)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")}
+    files = [str(tmp_path / "out.npy"), str(tmp_path / "batch.npy")]
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(IN_A_PROCESS), str(saved[".keras"]), str(threads), *files],
+        env={**environment, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stderr == ""
+    assert result.returncode == 0
+    assert result.stdout.startswith(backend)
+    # Another backend sums the 48 products of the first convolution in another order.
+    expected = np.asarray(model(batch, training=False))
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy_model
+from PIL import Image
+
+import deeplab
+import eval as evaluation  # the script; the name of a built-in is only its file's
+from common import cli
+from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
+from deeplabv3p.inference import predict
+from deeplabv3p.runtime.artifact import load_spec, open_artifact
+
+ROOT = Path(__file__).parents[1]
+PICTURES = 4
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    toy_model.save(folder / "colors.keras")
+    toy_model.save(folder / "trained.keras", compiled=True)
+    toy_model.save(folder / "open.keras", any_size=True)
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four pictures, red and blue; in the labels the border lies elsewhere and the first row is ignored."""
+    folder = tmp_path / "data"
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for index in range(PICTURES):
+        label = np.full((64, 96), 2, np.uint8)
+        label[:, : 36 + 4 * index] = 1
+        label[0] = 255
+        Image.fromarray(toy_model.halves()).save(folder / "images" / f"p {index}.png")
+        Image.fromarray(label).save(folder / "labels" / f"p {index}.png")
+    (folder / "val.txt").write_text("\n".join(f"p {index}" for index in range(PICTURES)))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def run(model: Path, *flags: str, folder: str = "data", listed: str = "val.txt") -> dict[str, Any]:
+    evaluation.main(["--model_path", str(model), "--dataset_path", folder, "--dataset_file", listed, *flags])
+    output = flags[flags.index("--output_path") + 1] if "--output_path" in flags else "result"
+    scores: dict[str, Any] = json.loads((Path(output) / "scores.json").read_text())
+    return scores
+
+
+def test_scores_are_those_of_the_saved_label_maps(
+    models: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = run(models / "colors.keras", "--save_result")
+    runtime = open_artifact(models / "colors.keras")
+    expected = predict(runtime, toy_model.halves())
+    confusion = np.zeros((3, 3), int)
+    for index in range(PICTURES):
+        prediction = np.array(Image.open(f"result/labels/p {index}.png"))
+        np.testing.assert_array_equal(prediction, expected)
+        truth = np.array(Image.open(dataset / "labels" / f"p {index}.png"))
+        for row in range(3):
+            for column in range(3):
+                confusion[row, column] += int(((truth == row) & (prediction == column)).sum())
+        assert Image.open(f"result/overlays/p {index}.png").size == (96, 64)
+    assert scores["confusion_matrix"] == confusion.tolist()
+    assert scores["scored_pixels"] == PICTURES * 63 * 96
+    red = confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1])
+    by_name = {item["name"]: item for item in scores["classes"]}
+    assert by_name["red"]["iou"] == pytest.approx(red)
+    assert by_name["dark"] == {"name": "dark", "iou": 0.0, "accuracy": None, "pixels": 0}
+    assert scores["miou"] == pytest.approx((red + by_name["blue"]["iou"]) / 3)
+    assert scores["pa"] == pytest.approx(np.trace(confusion) / confusion.sum())
+    assert {"mpa", "fwiou", "classes_counted", "versions"} <= scores.keys()
+    out = capsys.readouterr().out
+    assert scores["protocol"]["model"] in out
+    assert "32x48 stretch" in out
+    assert f"mIoU {scores['miou']:.4f} over 3 of 3 classes" in out
+    assert "report: result/report.html" in out
+
+
+def test_what_is_written(models: Path, dataset: Path) -> None:
+    scores = run(models / "colors.keras", "--output_path", "new/scores")
+    written = {path.name for path in Path("new/scores").iterdir()}
+    assert {"scores.json", "scores.csv", "report.html", "confusion_matrix.png"} <= written
+    assert sum(name.endswith(".png") for name in written) == 2
+    with Path("new/scores/scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["name"], row["pixels"]) for row in rows] == [
+        (item["name"], str(item["pixels"])) for item in scores["classes"]
+    ]
+    page = Path("new/scores/report.html").read_text()
+    assert f"{scores['miou']:.4f}" in page
+    assert "colors.keras" in page
+
+
+def test_training_checkpoint_and_dump_score_the_same(models: Path, dataset: Path) -> None:
+    deeplab.main(["--dump_model", "--model_path", str(models / "trained.keras"), "--output_model_file", "dumped.h5"])
+    trained = run(models / "trained.keras")
+    dumped = run(Path("dumped.h5"), "--output_path", "other")
+    assert trained["confusion_matrix"] == dumped["confusion_matrix"]
+    assert trained["scored_pixels"] > 0
+
+
+def test_samples_in_several_folders_keep_their_results_apart(models: Path, dataset: Path) -> None:
+    pairs = []
+    for name in ("day", "night"):
+        shutil.copytree(dataset, dataset / name)
+        pairs.append(f"{name}/images/p 0.png\t{name}/labels/p 0.png")
+    (dataset / "pairs.txt").write_text("\n".join(pairs))
+    run(models / "colors.keras", "--save_result", listed="pairs.txt")
+    for kind in ("labels", "overlays"):
+        written = sorted(path.relative_to(f"result/{kind}").as_posix() for path in Path("result", kind).rglob("*.png"))
+        assert written == ["day/images/p 0.png", "night/images/p 0.png"]
+
+
+def test_the_ignored_label_is_the_models_or_the_flags(
+    models: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DataError, match="255"):
+        run(models / "colors.keras", "--ignore_index", "none")
+    with pytest.raises(DataError, match="255"):
+        run(models / "colors.keras", "--ignore_index", "7")
+    for index in range(PICTURES):
+        path = dataset / "labels" / f"p {index}.png"
+        label = np.array(Image.open(path))
+        label[0] = 0
+        Image.fromarray(label).save(path)
+    capsys.readouterr()
+    scores = run(models / "colors.keras", "--ignore_index", "0")
+    assert scores["scored_pixels"] == PICTURES * 63 * 96
+    assert "ignored label: 0 (the model says 255)" in capsys.readouterr().out
+    assert "the model says 255" in Path("result/report.html").read_text()
+    assert run(models / "colors.keras")["scored_pixels"] == PICTURES * 64 * 96
+
+
+def test_the_size_is_the_models_unless_it_leaves_it_open(
+    models: Path, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as error:
+        run(models / "colors.keras", "--model_input_shape", "64x96")
+    assert "takes 32x48 pixels, not 64x96" in str(error.value)
+    assert f"deeplab.py --model_path {models / 'colors.keras'} --model_input_shape 64x96 --dump_model" in str(
+        error.value
+    )
+    run(models / "colors.keras", "--model_input_shape", "32x48")
+    scores = run(models / "open.keras", "--model_input_shape", "64x96")
+    assert "64x96 stretch" in scores["protocol"]["model"]
+    assert "input size: 64x96" in capsys.readouterr().out
+    assert "own size" in run(models / "open.keras")["protocol"]["model"]
+
+
+def test_class_names_must_be_the_models(models: Path, dataset: Path) -> None:
+    Path("right.txt").write_text("dark\nred\nblue\n")
+    Path("other.txt").write_text("dark\nblue\nred\n")
+    Path("four.txt").write_text("dark\nred\nblue\ngreen\n")
+    assert run(models / "colors.keras", "--classes_path", "right.txt")["pictures"] == PICTURES
+    with pytest.raises(UsageError, match=r"other\.txt calls class 1 'blue', the model calls it 'red'"):
+        run(models / "colors.keras", "--classes_path", "other.txt")
+    with pytest.raises(UsageError, match=r"four\.txt names 4 classes, the model has 3"):
+        run(models / "colors.keras", "--classes_path", "four.txt")
+
+
+def test_colours_of_the_class_file_read_rgb_labels(models: Path, dataset: Path) -> None:
+    Path("classes.txt").write_text("dark 9 9 9\nred 0 255 0\nblue 1 2 3\n")
+    colors = np.zeros((256, 3), np.uint8)
+    colors[[0, 1, 2, 255]] = [(9, 9, 9), (0, 255, 0), (1, 2, 3), (224, 224, 192)]
+    grey = run(models / "colors.keras")
+    for path in (dataset / "labels").iterdir():
+        Image.fromarray(colors[np.array(Image.open(path))]).save(path)
+    scores = run(models / "colors.keras", "--classes_path", "classes.txt", "--save_result")
+    assert scores["confusion_matrix"] == grey["confusion_matrix"]
+    with Image.open("result/labels/p 0.png") as file:
+        assert file.getpalette()[3:6] == [0, 255, 0]  # type: ignore[index]
+
+
+def break_nothing(data: Path) -> None:
+    shutil.rmtree(data)
+
+
+def break_list(data: Path) -> None:
+    (data / "val.txt").write_text("\n")
+
+
+def break_listed(data: Path) -> None:
+    (data / "images" / "p 2.png").unlink()
+
+
+def break_jpeg(data: Path) -> None:
+    image = Image.open(data / "images" / "p 2.png")
+    image.save(data / "images" / "p 2.jpg")
+    content = (data / "images" / "p 2.jpg").read_bytes()
+    (data / "images" / "p 2.jpg").write_bytes(content[: len(content) // 2])
+    (data / "images" / "p 2.png").unlink()
+
+
+def break_size(data: Path) -> None:
+    Image.fromarray(np.ones((10, 10), np.uint8)).save(data / "labels" / "p 2.png")
+
+
+def break_range(data: Path) -> None:
+    Image.fromarray(np.full((64, 96), 77, np.uint8)).save(data / "labels" / "p 2.png")
+
+
+def break_text(data: Path) -> None:
+    (data / "images" / "p 2.png").write_text("this is not a picture")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (break_nothing, ["data", "does not exist"]),
+        (break_list, ["val.txt", "empty"]),
+        (break_listed, ["p 2"]),
+        (break_jpeg, ["p 2.jpg"]),
+        (break_size, ["p 2.png", "10x10"]),
+        (break_range, ["p 2.png", "77"]),
+        (break_text, ["p 2.png"]),
+    ],
+)
+def test_bad_data_is_one_line_and_code_3_and_leaves_nothing(
+    models: Path, dataset: Path, breaks: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaks(dataset)
+    assert cli.exit_code(lambda: run(models / "colors.keras") and None) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in words)
+    assert not Path("result").exists()
+
+
+def test_an_output_folder_that_is_a_file_is_told_before_any_work(models: Path, dataset: Path) -> None:
+    Path("result").write_text("precious")
+    with pytest.raises(DataError, match="result is a file"):
+        run(Path("no model is looked for.keras"))
+    assert Path("result").read_text() == "precious"
+
+
+def test_model_files_that_cannot_be_used(models: Path, dataset: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.keras does not exist"):
+        run(Path("none.keras"))
+    content = (models / "colors.keras").read_bytes()
+    Path("half.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"half\.keras"):
+        run(Path("half.keras"))
+    Path("m.onnx").write_bytes(b"")
+    with pytest.raises(DataError, match="comes without a spec"):
+        run(Path("m.onnx"))
+    load_spec(models / "colors.keras").save("m.onnx.spec.json")
+    with pytest.raises(RuntimeMissingError, match="onnx"):
+        run(Path("m.onnx"))
+    with pytest.raises(UsageError, match="does not tell which runtime"):
+        run(Path("m.weights"))
+
+
+def test_the_crf_is_refused() -> None:
+    with pytest.raises(UsageError, match="--do_crf is not available yet"):
+        evaluation.main(["--do_crf"])
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    heavy = "{'cv2', 'numpy', 'keras', 'tensorflow', 'rich', 'matplotlib', 'PIL'}"
+    script = (
+        "import sys, eval as e\ntry: e.main(['--help'])\n"
+        f"except SystemExit: pass\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    )
+    seconds = []
+    for _ in range(3):  # the best of three: other processes may hold the machine
+        start = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0, result.stderr
+        assert "--save_result" in result.stdout
+    assert min(seconds) < 0.5
+
+
+def test_the_exit_code_of_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "eval.py"), "--model_path", "none.keras"]
+    result = subprocess.run(
+        [*command, "--dataset_path", ".", "--dataset_file", "val.txt"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr == "error: the model file none.keras does not exist.\n"
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 2
