@@ -94,18 +94,6 @@ class Gallery:
         return [Section(title, (Legend(self.classes), note, *figures)) for title, figures in groups.items() if figures]
 
 
-def write_evaluation(
-    folder: str | os.PathLike[str], evaluation: Evaluation, gallery: Gallery | None = None, *, title: str = "Evaluation"
-) -> Path:
-    """Write the scores, the charts and the report of an evaluation into ``folder``; returns the path of the report.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    write_scores(folder, evaluation)
-    return write_report(folder, title, [*evaluation_sections(folder, evaluation, gallery), run_section()])
-
-
 def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path:
     """Write ``scores.json`` and, one class a row, ``scores.csv`` into ``folder``; returns the path of the JSON.
 

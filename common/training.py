@@ -1,104 +1,160 @@
-"""From the options of train.py to a finished run: open the data, build the network, fit, say where things are."""
+"""From the options of train.py to a finished run: check the data, build the network, fit, say where things are."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import platform
+import shlex
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
+from common.cli import INTERRUPTED
 from common.console import ConsoleProgress, duration_text
-from deeplabv3p import weights
+from common.runs import latest_run, new_run_folder
+from deeplabv3p import files
 from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.models import heads
-from deeplabv3p.models.factory import build_model, model_spec
 from deeplabv3p.models.registry import ModelName
+from deeplabv3p.runtime import keras_engine
 from deeplabv3p.runtime.artifact import load_spec
-from deeplabv3p.spec import ModelSpec
 from deeplabv3p.training.config import TrainConfig
-from deeplabv3p.training.fit import Report, TrainResult, fit
-from deeplabv3p.training.history import Row
 
+if TYPE_CHECKING:
+    from deeplabv3p.spec import ModelSpec
+    from deeplabv3p.training.fit import TrainResult
+    from deeplabv3p.training.history import Row
+
+CONFIG_NAME = "config.json"
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "weights"
-INTERRUPTED = 130
+
+_NOT_SAVED = ("config", "resume", "log_dir")  # where options come from and go to, not what the run is
 
 
-def open_datasets(options: dict[str, Any]) -> tuple[Dataset, Dataset]:
-    """The training and the validation samples that the options name.
+def start(options: argparse.Namespace) -> int:
+    """Train in a new run folder; returns the exit code. The folder is made when data and weights are in order.
+
+    Raises:
+        UsageError, DataError: the options, the data or the weights cannot be used.
+    """
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in _NOT_SAVED}
+    return _train(values, lambda: _new_run(values, options.log_dir), resumed=False)
+
+
+def resume(run: Path | None, log_dir: Path) -> int:
+    """Go on with a run (None: the newest in ``log_dir``) at the step where it stopped; returns the exit code.
+
+    Raises:
+        DataError: there is no such run, or its state or data cannot be used.
+    """
+    run = run or latest_run(log_dir)
+    try:
+        values = json.loads((run / CONFIG_NAME).read_text(encoding="utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot resume {run}: {CONFIG_NAME} is missing or damaged ({error}).") from None
+    return _train(values, lambda: run, resumed=True)
+
+
+def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
+    """A new run folder that says what is run in it."""
+    run = new_run_folder(log_dir)
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    record = {"command": command, "python": platform.python_version(), "options": values}
+    files.write_text(run / CONFIG_NAME, json.dumps(record, indent=2) + "\n")
+    return run
+
+
+def _train(values: dict[str, Any], run_folder: Callable[[], Path], *, resumed: bool) -> int:
+    config = make_config(values)
+    train_set, val_set = open_datasets(values)
+
+    keras = keras_engine.import_keras()
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    from deeplabv3p.training.fit import Report, fit
+
+    model, spec = make_network(config, train_set)
+    run = run_folder()
+    print(
+        f"{spec.model.name}, output stride {config.output_stride}, {model.count_params() / 1e6:.2f} M parameters; "
+        f"{len(train_set)} pictures to train on, {len(val_set)} to validate on, {len(train_set.classes)} classes\n"
+        f"run folder: {run}",
+        flush=True,
+    )
+    with (
+        _stop_signals() as stop_requested,
+        ConsoleProgress("train", "steps") as progress,
+    ):
+        result = fit(
+            model,
+            spec,
+            config,
+            train_set,
+            val_set,
+            run,
+            resume=resumed,
+            report=Report(progress=progress, epoch=_print_epoch),
+            stop_requested=stop_requested,
+        )
+    return _conclude(result, run)
+
+
+def make_config(values: dict[str, Any]) -> TrainConfig:
+    """The options that shape the weights, under the library's names (see train.py for the flags)."""
+    known = {name: values[name] for name in TrainConfig.__dataclass_fields__ if name in values}
+    augmentation = Augmentation(
+        scale=tuple(values["aug_scale"]),
+        **{name: values[f"aug_{name}"] for name in ("flip", "brightness", "contrast", "saturation", "hue")},
+    )
+    return TrainConfig(**known, size_hw=tuple(values["model_input_shape"]), augmentation=augmentation)
+
+
+def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
+    """The samples to train on and those to validate on.
 
     Raises:
         DataError: see :func:`deeplabv3p.data.dataset.open_dataset`.
     """
-    classes = load_classes(options["classes_path"])
-    folder, ignore = options["dataset_path"], options["ignore_index"]
-    samples = open_dataset(folder, options["dataset_file"], classes, ignore)
-    if options["val_dataset_file"] is None:
-        return split_dataset(samples, options["val_split"], options["seed"])
-    return samples, open_dataset(folder, options["val_dataset_file"], classes, ignore)
+    classes = load_classes(values["classes_path"])
+    folder, ignore = values["dataset_path"], values["ignore_index"]
+    samples = open_dataset(folder, values["dataset_file"], classes, ignore)
+    if values["val_dataset_file"] is None:
+        return split_dataset(samples, values["val_split"], values["seed"])
+    return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore)
 
 
-def make_config(options: dict[str, Any]) -> TrainConfig:
-    """The options that shape the weights, under the library's names."""
-    names = {f for f in TrainConfig.__dataclass_fields__ if f in options}
-    values = {name: options[name] for name in names}
-    values["size_hw"] = tuple(options["model_input_shape"])
-    values["augmentation"] = Augmentation(
-        scale=tuple(options["aug_scale"]),
-        flip=options["aug_flip"],
-        brightness=options["aug_brightness"],
-        contrast=options["aug_contrast"],
-        saturation=options["aug_saturation"],
-        hue=options["aug_hue"],
-    )
-    return TrainConfig(**values)
-
-
-def make_network(config: TrainConfig, dataset: Dataset) -> tuple[keras.Model, ModelSpec]:
-    """The network with its first weights, and the spec with the preprocessing those weights were trained with.
+def make_network(config: TrainConfig, dataset: Dataset) -> tuple[Any, ModelSpec]:
+    """The Keras network with its first weights, and the spec with the preprocessing those weights were trained with.
 
     Raises:
         UsageError, DataError: no such network, or weights that are missing or of another network.
     """
-    name = ModelName(ModelName.parse(config.model_type).name, config.alpha)
-    size_hw, output_stride = config.size_hw, config.output_stride
+    from deeplabv3p.models.factory import build_model, model_spec
+
+    name = ModelName(config.model_type, config.alpha)
     model = build_model(
         name,
         num_classes=len(dataset.classes),
-        size_hw=size_hw,
-        output_stride=output_stride,
+        size_hw=config.size_hw,
+        output_stride=config.output_stride,
         dropout=config.dropout,
         bn_momentum=config.bn_momentum,
     )
-    mean = std = None
-    if config.weights_path is not None:
-        loaded = weights.load_weights(model, config.weights_path, other_classes=True)
-        if loaded.skipped:
-            print(f"{config.weights_path} knows other classes: the classifier starts anew", flush=True)
-        mean, std = _preprocessing(Path(config.weights_path))
-    elif config.backbone_weights != "none":
-        if config.backbone_weights == "imagenet" and config.alpha not in name.backbone.alphas:
-            known = ", ".join(f"{alpha:g}" for alpha in name.backbone.alphas)
-            raise UsageError(f"there are no ImageNet weights for --alpha {config.alpha:g}, only for {known}.")
-        with ConsoleProgress("download", "bytes") as progress:
-            loaded = weights.load_backbone(
-                model,
-                config.backbone_weights,
-                imagenet_file=name.backbone.imagenet_file.format(alpha=config.alpha),
-                download=lambda file: weights.imagenet_path(file, WEIGHTS_FOLDER, progress),
-                head_prefixes=heads.PREFIXES,
-            )
-        mean, std = loaded.mean, loaded.std
+    mean, std = _load_first_weights(model, name, config)
     spec = model_spec(
         name,
-        size_hw=size_hw,
-        output_stride=output_stride,
+        size_hw=config.size_hw,
+        output_stride=config.output_stride,
         classes=dataset.classes,
         ignore_index=dataset.ignore_index,
         mean=mean,
@@ -107,48 +163,31 @@ def make_network(config: TrainConfig, dataset: Dataset) -> tuple[keras.Model, Mo
     return model, spec.replace(provenance={"dataset": dataset.source})
 
 
-def run(options: dict[str, Any], run_folder: Path, *, resume: bool) -> int:
-    """Train with the options into ``run_folder``; returns the exit code."""
-    config = make_config(options)
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic and keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def _load_first_weights(model: Any, name: ModelName, config: TrainConfig) -> tuple[Any, Any]:
+    """Fill the network; returns the mean and std its weights were trained with, None for the backbone's usual ones."""
+    from deeplabv3p import weights
+    from deeplabv3p.models import heads
 
-        tf.config.experimental.enable_op_determinism()
-    train_set, val_set = open_datasets(options)
-    model, spec = make_network(config, train_set)
-    print(
-        f"{spec.model.name}, output stride {config.output_stride}, {model.count_params() / 1e6:.2f} M parameters; "
-        f"{len(train_set)} pictures to train on, {len(val_set)} to validate on, {len(train_set.classes)} classes",
-        flush=True,
-    )
-    with _stop_signals() as stop_requested, ConsoleProgress("train", "steps") as progress:
-        report = Report(progress=progress, epoch=_print_epoch)
-        result = fit(
-            model,
-            spec,
-            config,
-            train_set,
-            val_set,
-            run_folder,
-            resume=resume,
-            report=report,
-            stop_requested=stop_requested,
-        )
-    return _summary(result, run_folder)
-
-
-def _summary(result: TrainResult, run_folder: Path) -> int:
-    if not result.finished:
-        print(f"stopped; the state is saved. Go on with: python train.py --resume {run_folder}")
-        return INTERRUPTED
-    print(f"best validation mIoU {result.best_miou:.4f}: {run_folder / 'best.keras'}")
-    print(f"last weights: {run_folder / 'trained_final.keras'}")
-    return 0
+    if config.weights_path is not None:
+        loaded = weights.load_weights(model, config.weights_path, other_classes=True)
+        if loaded.skipped:
+            print(f"{config.weights_path} is of other classes: the classifier starts anew", flush=True)
+        return _preprocessing(Path(config.weights_path))
+    source = config.backbone_weights
+    if source == "imagenet":
+        if config.alpha not in name.backbone.alphas:
+            known = ", ".join(f"{alpha:g}" for alpha in name.backbone.alphas)
+            raise UsageError(f"there are no ImageNet weights for --alpha {config.alpha:g}, only for {known}.")
+        file = name.backbone.imagenet_file.format(alpha=config.alpha)
+        source = str(weights.imagenet_path(file, WEIGHTS_FOLDER))
+    elif source == "none":
+        return None, None
+    loaded = weights.load_backbone(model, source, head_prefixes=heads.PREFIXES)
+    return loaded.mean, loaded.std
 
 
 def _preprocessing(path: Path) -> tuple[Any, Any]:
-    """Mean and std of the model that the weights come from; (None, None) for bare weights without a spec."""
+    """Mean and std of the model that weights come from; None for bare weights without a spec."""
     try:
         spec = load_spec(path)
     except DataError:
@@ -157,18 +196,27 @@ def _preprocessing(path: Path) -> tuple[Any, Any]:
 
 
 def _print_epoch(row: Row) -> None:
-    text = f"epoch {row['epoch']}: loss {row['loss']:.4f}, train mIoU {row['train_miou']:.3f}"
+    parts = [f"epoch {row['epoch']}: loss {row['loss']:.4f}, train mIoU {row['train_miou']:.3f}"]
     if row["val_miou"] is not None:
-        text += f", validation mIoU {row['val_miou']:.4f}"
-    print(
-        f"{text}, {row['images_per_s']:.1f} images/s, data wait {row['data_wait']:.1%}, "
-        f"{duration_text(float(row['seconds'] or 0))}",
-        flush=True,
-    )
+        parts.append(f"validation mIoU {row['val_miou']:.4f}")
+    parts.append(f"{row['images_per_s']:.1f} images/s, data wait {row['data_wait']:.1%}")
+    print(", ".join([*parts, duration_text(float(row["seconds"] or 0))]), flush=True)
+
+
+def _conclude(result: TrainResult, run: Path) -> int:
+    if not result.finished:
+        print(f"stopped, state saved; go on with: python train.py --resume {run}")
+        return INTERRUPTED
+    from deeplabv3p.visualize import curves_chart
+
+    curves_chart(run / "training_curves.png", result.history)
+    print(f"best validation mIoU {result.best_miou:.4f}: {run / 'best.keras'}")
+    print(f"last weights: {run / 'trained_final.keras'}, log: {run / 'training.csv'}")
+    return 0
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Any]:
+def _stop_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask for a stop after the step; a second one stops at once. Gives the question "stop?"."""
     requested = False
 
@@ -177,7 +225,7 @@ def _stop_signals() -> Iterator[Any]:
         if requested:
             raise KeyboardInterrupt
         requested = True
-        print("\nfinishing this step, then saving; once more to stop at once", flush=True)
+        print("\nfinishing this step, then saving; once more to stop at once", file=sys.stderr, flush=True)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -25,13 +25,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:80]}.", suffix=f".tmp{target.suffix}", dir=target.parent)
+        prefix, suffix = f".{target.stem[:80]}.", f".tmp{target.suffix}"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         _flush(temporary)
         temporary.chmod(0o666 & ~_UMASK)
-        os.replace(temporary, target)
+        temporary.replace(target)
         _flush(target.parent)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -1,7 +1,8 @@
 """ModelSpec: the contract that travels with every artifact, as JSON beside it and inside it.
 
-What the input must look like, what comes out, which classes there are. Python and C++ read the same file, so reading is
-strict: an unknown key, a missing key or a value of the wrong type is an error that names the key. Standard library only.
+What the input must look like, what comes out, which classes there are. Python and C++ read the same file, so reading
+is strict: an unknown key, a missing key or a value of the wrong type is an error that names the key. It needs the
+standard library only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights from files into a model, by layer name, checked: every tensor must find its place with its shape.
 
-Sources: a Keras file (``.keras``, ``.h5``, ``.weights.h5``), ImageNet weights of ``keras.applications``, and MobileNetV2
-weights in torch's names and layout (``.npz``). Formats that can run code when read (pickle) are not read.
+Sources: a Keras file (``.keras``, ``.h5``, ``.weights.h5``), ImageNet weights of ``keras.applications``, and
+MobileNetV2 weights in torch's names and layout (``.npz``). Formats that can run code when read (pickle) are not read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,32 +60,22 @@ def load_weights(model: Any, path: str | os.PathLike[str], *, other_classes: boo
     return _assign(model, tensors, str(path), skip=("logits",) if other_classes else ())
 
 
-def load_backbone(
-    model: Any,
-    source: str,
-    *,
-    imagenet_file: str,
-    download: Callable[[str], Path],
-    head_prefixes: tuple[str, ...],
-) -> Loaded:
-    """Load backbone weights.
+def load_backbone(model: Any, path: str | os.PathLike[str], *, head_prefixes: tuple[str, ...]) -> Loaded:
+    """Load backbone weights from a file into a network.
 
     Args:
         model: a network of :func:`deeplabv3p.models.factory.build_model`.
-        source: ``imagenet``, ``none``, or a file: ``.npz`` (torch names and layout, MobileNetV2) or a Keras file.
-        imagenet_file: the file name that ``imagenet`` stands for.
-        download: gives the local path of that file, or raises DataError.
+        path: ``.npz`` (MobileNetV2 in torch's names and layout) or a Keras file, with or without a head of its own.
         head_prefixes: layers whose names start so are not the backbone and keep their weights.
+
+    Raises:
+        DataError: as :func:`load_weights`.
     """
-    if source == "none":
-        return Loaded(0)
-    path = download(imagenet_file) if source == "imagenet" else Path(source)
     backbone = {layer.name for layer in model.layers if not layer.name.startswith(head_prefixes)}
-    if path.suffix == ".npz":
-        tensors: Tensors = read_torch_mobilenetv2(path)
-        loaded = _assign(model, tensors, str(path), only=backbone)
+    if Path(path).suffix == ".npz":
+        loaded = _assign(model, read_torch_mobilenetv2(path), str(path), only=backbone)
         return dataclasses.replace(loaded, mean=TORCH_MEAN, std=TORCH_STD)
-    return _assign(model, _read_keras_file(path), str(path), only=backbone)
+    return _assign(model, _read_keras_file(Path(path)), str(path), only=backbone)
 
 
 def imagenet_path(name: str, folder: str | os.PathLike[str], progress: Progress = silent) -> Path:
@@ -197,9 +187,12 @@ def _read_keras_file(path: Path) -> Tensors:
         raise DataError(f"no weights file {path}. Give an existing .keras, .h5 or .npz file.")
     try:
         if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
-                with h5py.File(member, "r") as file:
-                    return _read_h5(file)
+            with (
+                zipfile.ZipFile(path) as archive,
+                archive.open("model.weights.h5") as member,
+                h5py.File(member, "r") as file,
+            ):
+                return _read_h5(file)
         with h5py.File(path, "r") as file:
             return _read_h5(file)
     except (OSError, KeyError, zipfile.BadZipFile, ValueError) as error:
@@ -209,7 +202,7 @@ def _read_keras_file(path: Path) -> Tensors:
 def _read_h5(file: Any) -> Tensors:
     import h5py
 
-    root = file["model_weights"] if "model_weights" in file else file
+    root = file.get("model_weights", file)
     if "layer_names" in root.attrs:  # Keras 2's layout, which Keras 3 still writes for .h5
         names = [n.decode() if isinstance(n, bytes) else n for n in root.attrs["layer_names"]]
         return {n: [np.asarray(root[n][w]) for w in root[n].attrs["weight_names"]] for n in names}
@@ -242,4 +235,4 @@ def _download(url: str, target: Path, progress: Progress) -> None:
     if total and done != total:
         raise OSError(f"the connection ended after {done} of {total} bytes; run the command again to go on")
     with files.atomic_path(target) as temporary:
-        os.replace(part, temporary)
+        part.replace(temporary)

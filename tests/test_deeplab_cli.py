@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -355,11 +354,10 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         "import sys, deeplab\ntry: deeplab.main(['--help'])\n"
         f"except SystemExit: pass\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     )
-    seconds = []
-    for _ in range(3):  # the best of three: other processes may hold the machine
-        start = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
-        assert result.returncode == 0, result.stderr
-        assert "--dump_model" in result.stdout
-    assert min(seconds) < 0.5
+    before = os.times()
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    after = os.times()
+    assert result.returncode == 0, result.stderr
+    assert "--dump_model" in result.stdout
+    # Processor time, which other processes on the machine do not stretch; on an idle machine it is the time one waits.
+    assert after.children_user - before.children_user + after.children_system - before.children_system < 0.5

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -36,6 +36,7 @@ def test_the_void_colour_is_the_one_that_labels_are_read_with() -> None:
     assert visualize.IGNORE_COLOR == VOID_COLOR
 
 
+@settings(deadline=None)
 @given(LABELS)
 def test_colorize_gives_every_pixel_the_colour_of_its_class(label: np.ndarray) -> None:
     colored = visualize.colorize(label, CLASSES)
@@ -116,6 +117,7 @@ def test_comparison_has_four_panels() -> None:
     assert not np.array_equal(panels[1], panels[2])
 
 
+@settings(deadline=None, max_examples=25)  # each is a file
 @given(label=LABELS)
 def test_label_pngs_read_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, label: np.ndarray) -> None:
     path = tmp_path_factory.mktemp("labels") / "label.png"

@@ -1,6 +1,7 @@
 """Feature networks. Each function's name is the registry's; each returns its input and its features by stride.
 
-The decoder trusts what is promised here: ``image`` is float32 [B, H, W, 3], ``features[4]`` is float32 [B, ceil(H / 4), ceil(W / 4), C]; ``features[output_stride]`` is what the head reads.
+The decoder trusts what is promised here: ``image`` is float32 [B, H, W, 3], ``features[4]`` is float32
+ [B, ceil(H / 4), ceil(W / 4), C]; ``features[output_stride]`` is what the head reads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def mobilenetv2(size_hw: tuple[int, int], output_stride: int, alpha: float) -> t
 
 
 def _features(network: keras.Model, taps: dict[int, str], output_stride: int) -> Features:
-    """Features by stride. Behind the output stride every tap has that stride, and the deepest one is the feature map."""
+    """Features by stride. Behind the output stride every tap has that stride, and the deepest one counts."""
     features = {stride: network.get_layer(name).output for stride, name in taps.items() if stride < output_stride}
     features[output_stride] = network.get_layer(taps[max(taps)]).output
     return features

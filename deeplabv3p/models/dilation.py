@@ -68,8 +68,6 @@ def _strides(model: keras.Model) -> dict[str, int]:
     """Input pixels per output pixel of every operation, by name (``model.operations`` is in topological order)."""
     result: dict[str, int] = {}
     for operation in model.operations:
-        above = (
-            [result[p.name] for p in graph.parents(operation)] if not isinstance(operation, layers.InputLayer) else []
-        )
-        result[operation.name] = _stride(operation) * max(above, default=1)
+        above = [] if isinstance(operation, layers.InputLayer) else graph.parents(operation)
+        result[operation.name] = _stride(operation) * max((result[p.name] for p in above), default=1)
     return result

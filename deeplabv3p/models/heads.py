@@ -1,7 +1,7 @@
 """DeepLab heads: atrous spatial pyramid pooling, its lite form, and the decoder (Chen et al. 2018, arXiv:1802.02611).
 
 Tensors are [B, h, w, C]. Every layer is a stock Keras layer or operation, so saved models load without this package.
-The classifier comes before any upsampling to the picture: heads end in features, :mod:`factory` adds the 1x1 classifier.
+The classifier comes before any upsampling to the picture: heads end in features, :mod:`factory` adds the classifier.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ MODELS = {
     for record in (
         ModelRecord("mobilenetv2", "mobilenetv2", "aspp", True, "MobileNetV2, ASPP, decoder (DeepLabv3+)"),
         ModelRecord(
-            "mobilenetv2_lite", "mobilenetv2", "aspp_lite", False, "MobileNetV2, pooling and 1x1 head, no decoder"
+            "mobilenetv2_lite", "mobilenetv2", "aspp_lite", False, "MobileNetV2, pooling and 1x1 head"
         ),
     )
 }

@@ -247,7 +247,7 @@ def _device_scope(keras: Any, device: str | None) -> Callable[[], contextlib.Abs
 
 
 def _compiled(keras: Any, model: Any) -> Forward:
-    """The forward pass as one compiled function. TensorFlow traces it here, once; JAX at the first run of each shape."""
+    """The forward pass as one compiled function: TensorFlow traces it here, once, JAX at the first run of a shape."""
 
     def first(outputs: Any) -> Any:
         return keras.tree.flatten(outputs)[0]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 from deeplabv3p.data.augment import Augmentation
-from deeplabv3p.errors import DataError
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 Decay = Literal["None", "cosine", "exponential", "polynomial", "piecewise_constant"]
@@ -46,20 +45,3 @@ class TrainConfig:
     threads: int = 2
     deterministic: bool = False
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TrainConfig:
-        """Read what :meth:`to_dict` wrote (JSON turns tuples into lists; they come back as tuples).
-
-        Raises:
-            DataError: keys are unknown or missing, as in the run of another version.
-        """
-        try:
-            values = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
-            augmentation = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("augmentation").items()}
-            return cls(**values, augmentation=Augmentation(**augmentation))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"the run's configuration cannot be read ({error}).") from None

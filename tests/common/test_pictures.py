@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.pictures import ResultNames, find_pictures
@@ -54,6 +54,7 @@ def test_result_names_stay_inside_and_apart() -> None:
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="aA_2./\\:", max_size=6)))
 def test_no_two_result_names_are_the_same(wanted: list[str]) -> None:
     names = ResultNames()

@@ -181,7 +181,7 @@ def test_decoding_overlaps_the_engine():
     class Waiting(RedIsTheLabel):
         def run(self, batch):
             if self.runs + 1 < len(decoded):
-                assert decoded[self.runs + 1].wait(timeout=5), "the next picture waits for this one"
+                assert decoded[self.runs + 1].wait(timeout=30), "the next picture waits for this one"
             return super().run(batch)
 
     dataset = Announcing([pair([[0]])] * len(decoded))
