@@ -54,6 +54,7 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--model_type", default="mobilenetv2_lite", choices=tuple(MODELS), help="network")
     add("--alpha", type=cli.number(0.1, 4), default=1.0, metavar="X", help="width multiplier, 1 as published")
+    add("--head_width", type=cli.integer(8, 4096), default=256, metavar="N", help="channels of the head's convolutions")
     shape_help = "height x width in pixels of the training crops and of the model's input"
     add("--model_input_shape", type=cli.size_hw, default=(512, 512), metavar="HxW", help=shape_help)
     add("--output_stride", type=int, choices=OUTPUT_STRIDES, default=16, help="input pixels per pixel of the features")

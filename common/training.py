@@ -141,7 +141,7 @@ def make_network(config: TrainConfig, dataset: Dataset) -> tuple[Any, ModelSpec]
     """
     from deeplabv3p.models.factory import build_model, model_spec
 
-    name = ModelName(config.model_type, config.alpha)
+    name = ModelName(config.model_type, config.alpha, config.head_width)
     model = build_model(
         name,
         num_classes=len(dataset.classes),

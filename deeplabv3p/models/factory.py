@@ -47,9 +47,9 @@ def build_model(
     record = model_name.record
     image, features = backbones.BUILDERS[record.backbone](size_hw, output_stride, model_name.alpha)
     head = heads.aspp if record.head == "aspp" else heads.aspp_lite
-    x = head(features[output_stride], output_stride, dropout=dropout)
+    x = head(features[output_stride], output_stride, width=model_name.width, dropout=dropout)
     if record.decoder:
-        x = heads.decoder(x, features[4])
+        x = heads.decoder(x, features[4], width=model_name.width)
     # Half precision may reach the head; the classifier and what follows stay float32.
     logits = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
     model = keras.Model(image, logits, name=record.name)

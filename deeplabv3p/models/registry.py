@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from deeplabv3p.errors import UsageError
 
@@ -66,15 +66,29 @@ MODELS = {
 
 @dataclasses.dataclass(frozen=True)
 class ModelName:
-    """A name and the options that change the network: ``mobilenetv2:alpha=0.5``. Options at their default are left
-    out, so the plain name is what most files carry. This string is ``model.name`` in a spec; it is enough, with the
-    number of classes, to build the same network at any size and output stride."""
+    """A name and the options that change the network: ``mobilenetv2:alpha=0.5,width=128``.
+
+    ``alpha`` multiplies the backbone's widths; ``width`` is the channels of the head's and decoder's convolutions. Options
+    at their default are left out, so the plain name is what most files carry. This string is ``model.name`` in a spec;
+    it is enough, with the number of classes, to build the same network at any size and output stride.
+    """
 
     name: str
     alpha: float = 1.0
+    width: int = 256
+
+    def __post_init__(self) -> None:
+        if self.name not in MODELS:
+            raise UsageError(f"unknown model type '{self.name}'. Known: {', '.join(MODELS)}.")
+        if not 0.1 <= self.alpha <= 4.0:
+            raise UsageError(f"width multiplier alpha is {self.alpha:g}, expected 0.1 to 4 (1 is as published).")
+        if not 8 <= self.width <= 4096:
+            raise UsageError(f"head width is {self.width}, expected 8 to 4096 channels (256 is as published).")
 
     def __str__(self) -> str:
-        return self.name if self.alpha == 1.0 else f"{self.name}:alpha={self.alpha:g}"
+        options = [f"alpha={self.alpha:g}"] if self.alpha != 1.0 else []
+        options += [f"width={self.width}"] if self.width != 256 else []
+        return f"{self.name}:{','.join(options)}" if options else self.name
 
     @property
     def record(self) -> ModelRecord:
@@ -89,20 +103,17 @@ class ModelName:
         """Read a name with or without options.
 
         Raises:
-            UsageError: the name is not in the registry, or an option is unknown or no number.
+            UsageError: the name is not in the registry, or an option is unknown or out of range.
         """
         name, _, tail = text.partition(":")
-        if name not in MODELS:
-            raise UsageError(f"unknown model type '{name}'. Known: {', '.join(MODELS)}.")
-        alpha = 1.0
+        kinds: dict[str, type[float] | type[int]] = {"alpha": float, "width": int}
+        options: dict[str, Any] = {}
         for option in filter(None, tail.split(",")):
             key, _, value = option.partition("=")
             try:
-                if key != "alpha":
-                    raise ValueError
-                alpha = float(value)
-            except ValueError:
-                raise UsageError(f"model name '{text}': '{option}' is not an option; 'alpha=<number>' is.") from None
-        if not 0.1 <= alpha <= 4.0:
-            raise UsageError(f"width multiplier alpha is {alpha:g}, expected 0.1 to 4 (1 is the network as published).")
-        return cls(name, alpha)
+                options[key] = kinds[key](value)
+            except (KeyError, ValueError):
+                raise UsageError(
+                    f"model name '{text}': '{option}' is not an option. Known: alpha=<number>, width=<whole number>."
+                ) from None
+        return cls(name, **options)

@@ -21,6 +21,7 @@ class TrainConfig:
 
     model_type: str = "mobilenetv2_lite"
     alpha: float = 1.0
+    head_width: int = 256
     backbone_weights: str = "imagenet"
     weights_path: str | None = None
     size_hw: tuple[int, int] = (512, 512)

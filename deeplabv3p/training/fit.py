@@ -196,6 +196,10 @@ class _Fit:
                 callbacks=[_Hooks(self, stage, feed)],
                 shuffle=False,
             )
+        except Exception:
+            if feed.error is not None:
+                raise feed.error from None
+            raise
         finally:
             iterator.close()
 
@@ -278,11 +282,12 @@ class _Hooks(keras.callbacks.Callback):
         fitting.report.progress(fitting.step, total, self._info(logs))
         if fitting.stop_requested():
             fitting.stopped = True
-            fitting.save_state(self.stage)
             self.model.stop_training = True
+            if fitting.step % fitting.steps:  # at the end of an epoch, that end saves the state
+                fitting.save_state(self.stage)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self.fitting.stopped:
+        if self.fitting.step % self.fitting.steps:  # stopped inside the epoch
             return
         info, logs = self._info(logs or {}), logs or {}
         row: Row = {

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from deeplabv3p.errors import DeeplabError
 from deeplabv3p.pixels import IGNORE
 
 
@@ -48,16 +49,24 @@ def _centres(label: Any, size: int, axis: int) -> Any:
 
 
 class Feed:
-    """An iterator over batches that remembers when each became ready, for the share of time a step waited for it."""
+    """An iterator over batches that remembers when each became ready, for the share of time a step waited for it.
+
+    ``error`` is what ended it, if anything did: Keras may pull batches in a thread of TensorFlow, which wraps errors.
+    """
 
     def __init__(self, batches: Iterator[tuple[Any, Any]]) -> None:
         self._batches = batches
         self._ready: deque[float] = deque()
+        self.error: DeeplabError | None = None
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for batch in self._batches:
-            self._ready.append(time.perf_counter())
-            yield batch
+        try:
+            for batch in self._batches:
+                self._ready.append(time.perf_counter())
+                yield batch
+        except DeeplabError as error:
+            self.error = error
+            raise
 
     def waited(self, step_began: float) -> float:
         """Seconds that the step begun at ``step_began`` (``perf_counter``) waited for its batch. Call once a step, in

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import cv2
@@ -39,7 +40,7 @@ def test_a_scene_depends_on_every_argument_and_on_nothing_else() -> None:
 def test_pictures_are_what_they_were() -> None:
     """A change here changes every score published for this dataset: raise the version in shapes.py with it."""
     image, label = shapes.scene(0, "train", 0, (128, 160))
-    assert [int(image.sum()), int(label.sum())] == [8020782, 344935]
+    assert [zlib.crc32(image.tobytes()), zlib.crc32(label.tobytes())] == [4057349627, 3939504944]
 
 
 def test_labels_are_classes_with_one_ignored_pixel_around_each_object() -> None:

@@ -195,6 +195,8 @@ def test_reestimated_statistics_are_the_mean_over_the_batches(photographs):
 def test_names_carry_their_options():
     assert str(ModelName.parse("mobilenetv2")) == "mobilenetv2"
     assert ModelName.parse("mobilenetv2:alpha=0.5") == ModelName("mobilenetv2", 0.5)
+    for name in (ModelName("mobilenetv2", 0.5, 64), ModelName("mobilenetv2", width=96), ModelName("mobilenetv2")):
+        assert ModelName.parse(str(name)) == name
     assert str(ModelName("mobilenetv2_lite", 0.35)) == "mobilenetv2_lite:alpha=0.35"
     for wrong in (
         "resnet9000",

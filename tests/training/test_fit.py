@@ -207,6 +207,19 @@ def test_a_bad_picture_ends_the_run_with_its_name(shapes, tmp_path):
         run_fit(broken, tmp_path / "run")
 
 
+def test_a_picture_that_breaks_later_ends_the_run_with_its_name(shapes, tmp_path):
+    """Then batches come through TensorFlow's own threads, which wrap errors."""
+    fragile = tmp_path / "data"
+    generate(fragile, train=12, val=2, test=0, size_hw=SIZE, seed=6)
+
+    def break_all(row) -> None:
+        for sample in data(fragile, "train").samples:
+            sample.image.write_bytes(sample.image.read_bytes()[:200])
+
+    with pytest.raises(DataError, match=r"images.*\.jpg"):
+        run_fit(fragile, tmp_path / "run", replace(CONFIG, total_epoch=20), report=Report(epoch=break_all))
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(shapes, tmp_path, monkeypatch):
     """The write fails in the third epoch: a clear error, and the files of the second stay loadable."""
     calls = []
