@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import statistics
 import sys
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from itertools import cycle, islice
-from pathlib import Path
 
 from common import cli
+from common.facts import machine_facts, processor
 from deeplabv3p import files
 from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
@@ -38,7 +35,7 @@ def main() -> None:
         arguments.dataset_path, arguments.dataset_file, load_classes(arguments.classes_path), arguments.ignore_index
     )
     height, width = arguments.size
-    print(f"{len(dataset)} pictures, crops {height}x{width}, batch {arguments.batch_size}: {machine()['processor']}")
+    print(f"{len(dataset)} pictures, crops {height}x{width}, batch {arguments.batch_size}: {processor()}")
     rows = []
     for threads in arguments.threads:
         row: dict[str, object] = {"threads": threads}
@@ -61,7 +58,7 @@ def main() -> None:
             "pictures": len(dataset),
             "settings": settings,
         }
-        result |= {"repeats": REPEATS, "machine": machine(), "rows": rows}
+        result |= {"repeats": REPEATS, "machine": machine_facts(), "rows": rows}
         files.write_text(arguments.output, json.dumps(result, indent=2) + "\n")
         print(f"written: {arguments.output}")
 
@@ -114,23 +111,6 @@ def measure(stream: Counts, seconds: float) -> tuple[list[float], float]:
     cost = 1e3 * (time.process_time() - cpu) / total
     stream.close()
     return rates, cost
-
-
-def machine() -> dict[str, object]:
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    packages = ("numpy", "opencv-python-headless", "pillow", "grain")
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,  # other work spoils the rates
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
 
 
 def parse() -> argparse.Namespace:

@@ -129,6 +129,11 @@ def reserve(parser: argparse.ArgumentParser, flag: str, help_text: str) -> None:
     parser.add_argument(flag, action=_Reserved, nargs="?", default=argparse.SUPPRESS, help=text)
 
 
+def is_reserved(action: argparse.Action) -> bool:
+    """Whether a flag of a parser was made by :func:`reserve`."""
+    return isinstance(action, _Reserved)
+
+
 def run(main: Main) -> NoReturn:
     """Run a script's ``main`` on the command line and exit with its code (see :func:`exit_code`)."""
     code = exit_code(main)

@@ -192,4 +192,4 @@ def _start_keras(threads: int | None) -> None:
     """Import Keras quietly; its threads can only be set before the first model is built."""
     keras = keras_engine.import_keras()
     if threads is not None:
-        keras_engine._set_threads(keras, threads)
+        keras_engine.set_threads(keras, threads)

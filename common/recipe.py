@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from common import cli
 from deeplabv3p.errors import UsageError
 
 
@@ -38,6 +39,8 @@ def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     result: dict[str, Any] = {}
     for key, value in values.items():
+        if key in actions and cli.is_reserved(actions[key]):
+            raise UsageError(f"{path}: '{key}' is not available yet. Leave it out.")
         if key not in actions or key in ("config", "help", "version", "resume"):
             raise UsageError(f"{path}: '{key}' is not a flag that a recipe can set. `{parser.prog} --help` lists them.")
         result[key] = _check(parser, actions[key], value, f"{path}: {key}")

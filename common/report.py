@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 import deeplabv3p
+from common.facts import processor, versions
 from common.page import Facts, Figure, Legend, Section, Table, Text, Tiles, render
 from deeplabv3p import files, visualize
 from deeplabv3p.data.dataset import Sample
@@ -36,10 +37,9 @@ from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo
 
 SCORES_JSON, SCORES_CSV, REPORT_HTML = "scores.json", "scores.csv", "report.html"
-CONFUSION_PNG, IOU_PNG, CURVES_PNG = "confusion_matrix.png", "class_iou.png", "training_curves.png"
+CONFUSION_PNG, IOU_PNG, CURVES_PNG = "confusion_matrix.png", "mIOU.png", "training_curves.png"
 
 _PANEL_HEIGHT = 300  # pixels of a picture in a comparison: sharp on a laptop, and a dozen of them stay under 3 MB
-_PACKAGES = {"numpy": "numpy", "opencv": "cv2", "keras": "keras", "tensorflow": "tensorflow", "jax": "jax"}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -128,7 +128,7 @@ def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path
         "scored_pixels": scores.total,
         "seconds": round(evaluation.seconds, 3),
         "confusion_matrix": scores.confusion.tolist(),
-        "versions": _versions(),
+        "versions": versions(),
     }
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=["name", "iou", "accuracy", "pixels"], lineterminator="\n")
@@ -143,7 +143,7 @@ def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path
 def evaluation_sections(
     folder: str | os.PathLike[str], evaluation: Evaluation, gallery: Gallery | None = None
 ) -> list[Section]:
-    """Headline, classes, charts and, with a gallery, pictures. Writes ``class_iou.png`` and ``confusion_matrix.png``.
+    """Headline, classes, charts and, with a gallery, pictures. Writes ``mIOU.png`` and ``confusion_matrix.png``.
 
     Raises:
         DataError: the folder cannot be written.
@@ -199,11 +199,11 @@ def curves_section(folder: str | os.PathLike[str], rows: Sequence[Mapping[str, f
 
 def run_section(facts: Sequence[tuple[str, str]] = ()) -> Section:
     """What ran where: ``facts`` of the caller, then the command, the versions, the machine and the time."""
-    versions = ", ".join(f"{name} {version}" for name, version in _versions().items())
+    used = ", ".join(f"{name} {number}" for name, number in versions().items())
     own = (
         ("Command", shlex.join(["python", *sys.argv])),
-        ("Versions", versions),
-        ("Machine", f"{_processor()}, {os.cpu_count()} CPU threads, {platform.system()}"),
+        ("Versions", used),
+        ("Machine", f"{processor()}, {os.cpu_count()} CPU threads, {platform.system()}"),
         ("Written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
     )
     return Section("Run", (Facts((*facts, *own)),))
@@ -235,18 +235,3 @@ def _score(value: float) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.2f} %" if whole else "–"
-
-
-def _versions() -> dict[str, str]:
-    """The versions behind the numbers: this project, Python, and the packages that are loaded."""
-    loaded = {name: sys.modules[module].__version__ for name, module in _PACKAGES.items() if module in sys.modules}
-    return {"deeplabv3p": deeplabv3p.__version__, "python": platform.python_version(), **loaded}
-
-
-def _processor() -> str:
-    """The name of the processor; the architecture where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, UnicodeDecodeError):
-        return platform.processor() or platform.machine()

@@ -59,6 +59,8 @@ def resume(run: Path | None, log_dir: Path) -> int:
         values = json.loads((run / CONFIG_NAME).read_text(encoding="utf-8"))["options"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot resume {run}: {CONFIG_NAME} is missing or damaged ({error}).") from None
+    for leftover in run.glob(".*.tmp*"):  # of a write that a kill cut short
+        leftover.unlink(missing_ok=True)
     return _train(values, lambda: run, resumed=True)
 
 

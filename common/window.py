@@ -44,8 +44,3 @@ def keep_going() -> bool:
     """Draw what is due; False when q or Esc was pressed."""
     key = cv2.waitKey(1)
     return key < 0 or key & 0xFF not in _QUIT_KEYS
-
-
-def close() -> None:
-    """Close the window."""
-    cv2.destroyAllWindows()

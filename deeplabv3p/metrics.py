@@ -46,7 +46,7 @@ class Scores:
     @property
     def pixels(self) -> NDArray[np.int64]:
         """True pixels of each class, int64 [K]."""
-        return self.confusion.sum(axis=1)
+        return np.asarray(self.confusion.sum(axis=1), np.int64)
 
     @property
     def total(self) -> int:

@@ -142,7 +142,7 @@ class ModelSpec:
                     "Update deeplabv3p."
                 )
         try:
-            return _read(cls, data, "")
+            return typing.cast(ModelSpec, _read(cls, data, ""))
         except _SpecError as error:
             raise DataError(f"{where}: {error}") from None
 

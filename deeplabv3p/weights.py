@@ -7,6 +7,8 @@ MobileNetV2 weights in torch's names and layout (``.npz``). Formats that can run
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import re
 import urllib.error
@@ -30,7 +32,7 @@ TORCH_STD = (58.395, 57.12, 57.375)  # 0.229, 0.224, 0.225
 TORCH_EPSILON = 1e-5
 KERAS_EPSILON = 1e-3
 
-IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,22 +82,25 @@ def load_backbone(model: Any, path: str | os.PathLike[str], *, head_prefixes: tu
 
 def imagenet_path(name: str, folder: str | os.PathLike[str], progress: Progress = silent) -> Path:
     """The local path of a ``keras.applications`` weight file: from ``folder``, Keras' own cache, or downloaded into
-    ``folder``. A download that breaks off leaves a ``.part`` file and goes on from there the next time.
+    ``folder``. A download that breaks off leaves a ``.part`` file and goes on from there the next time; its SHA-256 is
+    verified where ``folder/manifest.json`` has one.
 
     Raises:
-        DataError: it is nowhere and cannot be downloaded; the message says what to do offline.
+        DataError: it is nowhere and cannot be downloaded, or is not what the manifest says; tells what to do offline.
     """
     target = Path(folder) / name
+    entry = _manifest(Path(folder)).get(name, {})
+    url, sha256 = entry.get("url", "no address is known"), entry.get("sha256")
     for candidate in (target, Path.home() / ".keras" / "models" / name):
         if candidate.is_file():
             return candidate
     try:
-        _download(IMAGENET_URL + name, target, progress)
-    except (urllib.error.URLError, OSError) as error:
+        _download(url, target, sha256, progress)
+    except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"ImageNet weights {name} are not in {folder} and cannot be downloaded ({reason}). Put the file there "
-            f"({IMAGENET_URL}{name}), or use --backbone_weights FILE, or --backbone_weights none."
+            f"({url}), or use --backbone_weights FILE, or --backbone_weights none."
         ) from None
     return target
 
@@ -217,8 +222,16 @@ def _read_h5(file: Any) -> Tensors:
     return result
 
 
-def _download(url: str, target: Path, progress: Progress) -> None:
-    """Fetch ``url`` to ``target`` over a ``.part`` file that a later call continues."""
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The files that can be downloaded into the folder, by name."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+
+
+def _download(url: str, target: Path, sha256: str | None, progress: Progress) -> None:
+    """Fetch ``url`` to ``target`` over a ``.part`` file that a later call continues, and verify it."""
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
     start = part.stat().st_size if part.exists() else 0
@@ -234,5 +247,8 @@ def _download(url: str, target: Path, progress: Progress) -> None:
                 progress(done, total)
     if total and done != total:
         raise OSError(f"the connection ended after {done} of {total} bytes; run the command again to go on")
+    if sha256 is not None and hashlib.sha256(part.read_bytes()).hexdigest() != sha256:
+        part.unlink()
+        raise OSError("what came is not the file that the manifest names: its SHA-256 differs")
     with files.atomic_path(target) as temporary:
         part.replace(temporary)

@@ -76,8 +76,12 @@ def test_engines_are_imported_where_they_are_opened(path):
     """At the top of a module, only models, losses and training import Keras, and nobody imports an engine."""
     own = _part(".".join(path.relative_to(ROOT).with_suffix("").parts))
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    top = {name.split(".")[0] for node in tree.body for name in _imports(ast.Module([node], []))
-           if isinstance(node, (ast.Import, ast.ImportFrom))}
+    top = {
+        name.split(".")[0]
+        for node in tree.body
+        for name in _imports(ast.Module([node], []))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
     allowed = {"keras"} if own in KERAS_PARTS else HEAVY if own == "benchmarks" else set()
     assert not top & HEAVY - allowed
 

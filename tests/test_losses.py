@@ -83,7 +83,9 @@ def test_gradient_is_checked_numerically():
         assert gradient[index] == pytest.approx(slope, abs=2e-4)  # central difference in float32
 
 
-@pytest.mark.parametrize(("small", "large"), [((3, 4), (12, 16)), ((9, 13), (33, 49)), ((1, 1), (5, 6)), ((5, 5), (5, 5))])
+@pytest.mark.parametrize(
+    ("small", "large"), [((3, 4), (12, 16)), ((9, 13), (33, 49)), ((1, 1), (5, 6)), ((5, 5), (5, 5))]
+)
 def test_upsampling_is_the_rule_that_labels_are_made_by(small, large):
     """Half-pixel centres, edge-clamped: the loss sees what `pixels.labels_from_output` samples."""
     logits = np.random.default_rng(3).normal(size=(1, *small, 2)).astype(np.float32)

@@ -85,7 +85,9 @@ def test_agrees_with_scikit_learn(seed, classes, ignored):
     np.testing.assert_allclose(scores.iou[present], iou[present])
     assert np.isnan(scores.iou[~present]).all()
     assert scores.miou == pytest.approx(iou[present].mean())
-    assert scores.fwiou == pytest.approx(reference.jaccard_score(y, p, labels=labels, average="weighted", zero_division=0))
+    assert scores.fwiou == pytest.approx(
+        reference.jaccard_score(y, p, labels=labels, average="weighted", zero_division=0)
+    )
     in_truth = np.isin(labels, y)
     recall = reference.recall_score(y, p, labels=labels[in_truth], average="macro", zero_division=0)
     assert scores.mpa == pytest.approx(recall)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import urllib.error
 from pathlib import Path
 
@@ -62,7 +64,7 @@ def test_wrong_files_are_one_clear_error_and_change_nothing(kind, model, tmp_pat
         path.write_bytes(path.read_bytes()[:-5000])
     target = network()
     before = target.get_weights()
-    with pytest.raises(DataError, match="model.keras") as error:
+    with pytest.raises(DataError, match=r"model\.keras") as error:
         weights.load_weights(target, path)
     assert "\n" not in str(error.value)
     assert all(np.array_equal(a, b) for a, b in zip(before, target.get_weights(), strict=True))
@@ -184,9 +186,18 @@ def test_a_broken_download_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(weights.urllib.request, "urlopen", open_url)
+    entry = {"url": "https://example.org/x.h5", "sha256": hashlib.sha256(content).hexdigest()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"x.h5": entry}))
     with pytest.raises(DataError, match="again"):
         weights.imagenet_path("x.h5", tmp_path)
     path = weights.imagenet_path("x.h5", tmp_path)
     assert asked == [0, 300_000]
     assert path.read_bytes() == content
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["x.h5"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["manifest.json", "x.h5"]
+    path.unlink()
+    (tmp_path / "manifest.json").write_text(json.dumps({"x.h5": entry | {"sha256": "0" * 64}}))
+    for _ in range(2):  # breaks off once, then comes whole, and is refused
+        with pytest.raises(DataError, match=r"again|SHA-256") as error:
+            weights.imagenet_path("x.h5", tmp_path)
+    assert "SHA-256" in str(error.value)
+    assert not path.exists()

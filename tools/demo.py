@@ -12,8 +12,8 @@ from common import cli
 from common.runs import latest_run
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = {"train": 800, "val": 100, "test": 16}
-SIZE_HW = (128, 128)
+TRAIN, VAL, TEST = 960, 100, 16  # pictures
+SIZE_HW = (96, 128)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from deeplabv3p.data.shapes import generate
 
     shapes, runs = options.folder / "shapes", options.folder / "logs"
-    print(f"drawing {sum(PICTURES.values())} pictures with exact labels: {shapes}", flush=True)
-    generate(shapes, **PICTURES, size_hw=SIZE_HW, seed=options.seed)
+    print(f"drawing {TRAIN + VAL + TEST} pictures with exact labels: {shapes}", flush=True)
+    generate(shapes, train=TRAIN, val=VAL, test=TEST, size_hw=SIZE_HW, seed=options.seed)
     data = ["--dataset_path", str(shapes)]
 
     code = train.main(

@@ -57,9 +57,7 @@ MODELS = {
     record.name: record
     for record in (
         ModelRecord("mobilenetv2", "mobilenetv2", "aspp", True, "MobileNetV2, ASPP, decoder (DeepLabv3+)"),
-        ModelRecord(
-            "mobilenetv2_lite", "mobilenetv2", "aspp_lite", False, "MobileNetV2, pooling and 1x1 head"
-        ),
+        ModelRecord("mobilenetv2_lite", "mobilenetv2", "aspp_lite", False, "MobileNetV2, pooling and 1x1 head"),
     )
 }
 
@@ -68,9 +66,9 @@ MODELS = {
 class ModelName:
     """A name and the options that change the network: ``mobilenetv2:alpha=0.5,width=128``.
 
-    ``alpha`` multiplies the backbone's widths; ``width`` is the channels of the head's and decoder's convolutions. Options
-    at their default are left out, so the plain name is what most files carry. This string is ``model.name`` in a spec;
-    it is enough, with the number of classes, to build the same network at any size and output stride.
+    ``alpha`` multiplies the backbone's widths; ``width`` is the channels of the head's and decoder's convolutions.
+    Options at their default are left out, so the plain name is what most files carry. This string is ``model.name`` in
+    a spec; it is enough, with the number of classes, to build the same network at any size and output stride.
     """
 
     name: str

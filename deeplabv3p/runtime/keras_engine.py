@@ -70,7 +70,7 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     check_model_file(path)  # before Keras is imported: a bad file is refused at once
     keras = import_keras()
     if threads is not None:
-        _set_threads(keras, threads)
+        set_threads(keras, threads)
     with _device_scope(keras, device)():
         model = load_model(path)
     return KerasRuntime(model, spec, device, str(path))
@@ -206,7 +206,12 @@ def _quiet_absl() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _set_threads(keras: Any, threads: int) -> None:
+def set_threads(keras: Any, threads: int) -> None:
+    """Set the threads of the engine's operations; possible only before it has run anything.
+
+    Raises:
+        UsageError: the engine has started with another number, or cannot be told.
+    """
     if threads < 1:
         raise UsageError(f"the number of threads is {threads}, expected 1 or more.")
     backend = keras.backend.backend()

@@ -124,10 +124,10 @@ def test_a_full_report(tmp_path: Path) -> None:
     ):
         assert text in page.text
     assert page.tags.count("img") == 3 + 3
-    names = {"class_iou.png", "confusion_matrix.png", "training_curves.png", "report.html"}
+    names = {"mIOU.png", "confusion_matrix.png", "training_curves.png", "report.html"}
     assert {file.name for file in tmp_path.iterdir()} == names
     embedded = [base64.b64decode(value.split(",")[1]) for name, value in page.attributes if name == "src" and value]
-    assert (tmp_path / "class_iou.png").read_bytes() in embedded
+    assert (tmp_path / "mIOU.png").read_bytes() in embedded
     assert all(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None for data in embedded)
 
 

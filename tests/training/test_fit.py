@@ -1,4 +1,4 @@
-"""The fit on a small network: it learns, stages and scores are right, and a run that was stopped ends as if it was not."""
+"""The fit on a small network: it learns, stages and scores are right, a stopped run ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -140,7 +140,9 @@ def test_the_transfer_stage_moves_only_what_is_open(shapes, tmp_path, level, mov
     changed = {
         layer.name
         for layer in before.layers
-        if any((a != b).any() for a, b in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True))
+        if any(
+            (a != b).any() for a, b in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
+        )
     }
     assert changed == moves
 
@@ -188,7 +190,9 @@ def test_a_state_of_another_network_is_refused(shapes, tmp_path):
     image = keras.Input((*SIZE, 3), name="image")
     model = keras.Model(image, layers.Conv2D(7, 3, strides=4, padding="same", name="logits")(image), name="small")
     with pytest.raises(DataError, match="another network"):
-        fit(model, network(shapes)[1], CONFIG, data(shapes, "train"), data(shapes, "val"), tmp_path / "run", resume=True)
+        fit(
+            model, network(shapes)[1], CONFIG, data(shapes, "train"), data(shapes, "val"), tmp_path / "run", resume=True
+        )
 
 
 def test_divergence_names_the_step(shapes, tmp_path):

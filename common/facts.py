@@ -1,0 +1,65 @@
+"""What a number must stand beside: versions, machine, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import deeplabv3p
+
+_PACKAGES = {
+    "numpy": "numpy",
+    "opencv": "cv2",
+    "pillow": "PIL",
+    "grain": "grain",
+    "keras": "keras",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+}
+_DISTRIBUTIONS = {"opencv": "opencv-python-headless"}
+
+
+def versions() -> dict[str, str]:
+    """The versions behind a result: this project, Python, and the packages that are loaded."""
+    found = {"deeplabv3p": deeplabv3p.__version__, "python": platform.python_version()}
+    for name, module in _PACKAGES.items():
+        if module in sys.modules:
+            loaded = getattr(sys.modules[module], "__version__", None)
+            found[name] = loaded or version(_DISTRIBUTIONS.get(name, name))
+    return found
+
+
+def processor() -> str:
+    """The name of the processor; the architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration, UnicodeDecodeError):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with ``+changes`` if files differ from it; None outside a git checkout."""
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def machine_facts() -> dict[str, Any]:
+    """All of it, JSON-ready. ``load_average`` is that of the last minute: other work spoils a measurement."""
+    return {
+        "processor": processor(),
+        "cpu_threads": os.cpu_count(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": platform.platform(),
+        "versions": versions(),
+        "commit": commit(),
+    }

@@ -1,0 +1,275 @@
+"""The command train.py: a small run from a recipe, then eval.py and deeplab.py on it; mistakes and interrupts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import deeplab
+import eval as evaluation
+import train
+from common import cli
+from deeplabv3p.data.shapes import generate
+from deeplabv3p.runtime.artifact import load_spec
+
+ROOT = Path(__file__).parents[1]
+RECIPE = """
+model_type = "mobilenetv2"
+alpha = 0.35
+head_width = 16
+backbone_weights = "none"
+model_input_shape = "64x64"
+batch_size = 4
+learning_rate = 2e-3
+transfer_epoch = 1
+freeze_level = 2
+total_epoch = 2
+eval_epoch_interval = 1
+bn_momentum = 0.9
+aug_scale = "0.8-1.2"
+deterministic = true
+"""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("my pictures ü")  # a space and a letter outside ASCII, as people have
+    generate(folder, train=12, val=3, test=1, size_hw=(64, 80), seed=2)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+def arguments(shapes: Path, logs: Path, *more: str) -> list[str]:
+    return [
+        *("--config", str(shapes / "recipe.toml"), "--dataset_path", str(shapes), "--log_dir", str(logs)),
+        *("--dataset_file", str(shapes / "train.txt"), "--val_dataset_file", str(shapes / "val.txt")),
+        *("--classes_path", str(shapes / "classes.txt"), *more),
+    ]
+
+
+def run(argv: list[str], command=train.main) -> int:
+    return cli.exit_code(lambda: command(argv))
+
+
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory) -> Path:
+    logs = tmp_path_factory.mktemp("runs")
+    assert run(arguments(shapes, logs)) == 0
+    return logs / "000"
+
+
+def test_a_run_folder_holds_what_the_docs_say(trained):
+    names = {p.name for p in trained.iterdir()}
+    models = {"best.keras", "last.keras", "trained_final.keras"}
+    sidecars = {f"{name}.spec.json" for name in models}
+    assert names == models | sidecars | {
+        "state.npz",
+        "config.json",
+        "training.csv",
+        "training_curves.png",
+        "tensorboard",
+    }
+    config = json.loads((trained / "config.json").read_text())
+    assert config["options"]["learning_rate"] == 2e-3
+    assert config["options"]["batch_size"] == 4, "the recipe wins over the default"
+    assert config["options"]["output_stride"] == 16, "the default is written down, too"
+    assert load_spec(trained / "best.keras").model.name == "mobilenetv2:alpha=0.35,width=16"
+
+
+def test_eval_gives_the_score_that_training_saw(trained, shapes, tmp_path):
+    data = ["--dataset_path", str(shapes), "--dataset_file", str(shapes / "val.txt")]
+    argv = ["--model_path", str(trained / "best.keras"), *data, "--output_path", str(tmp_path), "--save_result"]
+    assert run(argv, evaluation.main) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["miou"] == load_spec(trained / "best.keras").provenance.miou
+
+
+@pytest.mark.parametrize("output_stride", [8, 32])
+def test_a_dump_at_another_size_and_stride_scores(trained, shapes, tmp_path, output_stride):
+    """Train at 16, dump at 8 and 32 and at an odd, non-square size; the dump runs and scores by itself."""
+    target = tmp_path / "dumped.keras"
+    dump = ["--model_path", str(trained / "best.keras"), "--output_stride", str(output_stride), "--dump_model"]
+    assert run([*dump, "--model_input_shape", "65x81", "--output_model_file", str(target)], deeplab.main) == 0
+    spec = load_spec(target)
+    assert (spec.model.output_stride, spec.input.size_hw) == (output_stride, (65, 81))
+    data = ["--dataset_path", str(shapes), "--dataset_file", str(shapes / "val.txt")]
+    assert run(["--model_path", str(target), *data, "--output_path", str(tmp_path / "r")], evaluation.main) == 0
+    assert 0 <= json.loads((tmp_path / "r" / "scores.json").read_text())["miou"] <= 1
+
+
+def test_flags_win_over_the_recipe_and_bad_recipes_are_refused(shapes, tmp_path, capsys):
+    options = train.recipe.parse(train._parser(), arguments(shapes, tmp_path, "--batch_size", "2"))
+    assert (options.batch_size, options.alpha, options.deterministic) == (2, 0.35, True)
+    assert options.aug_scale == (0.8, 1.2)
+    for text, said in (
+        ("learnin_rate = 1", "learnin_rate"),
+        ("batch_size = 0", "batch_size"),
+        ("batch_size = 'x'", "batch_size"),
+        ("deterministic = 1", "deterministic"),
+        ("optimizer = 'lion'", "optimizer"),
+        ("gpu_num = 2", "gpu_num"),
+        ("not toml", "TOML"),
+        ("resume = 'x'", "resume"),
+    ):
+        (tmp_path / "bad.toml").write_text(text)
+        assert run(["--config", str(tmp_path / "bad.toml")]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1, error
+    assert run(["--config", str(tmp_path / "none.toml")]) == 2
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--weighted_type=adaptive",
+        "--average_type=ema",
+        "--mixed_precision",
+        "--gpu_num=2",
+        "--model_pruning",
+        "--loss=focal",
+    ],
+)
+def test_a_flag_that_does_nothing_yet_is_refused(flag, capsys):
+    assert run([flag]) == 2
+    assert "not available yet" in capsys.readouterr().err
+
+
+def _change(shapes: Path, tmp_path: Path, what: str) -> list[str]:
+    """Command-line arguments with one thing wrong; ``what`` says which."""
+    copy = tmp_path / "copy"
+    generate(copy, train=8, val=2, test=0, size_hw=(64, 80), seed=4)
+    first = (copy / "train.txt").read_text().split()[0]
+    label, image = copy / "labels" / f"{first}.png", copy / "images" / f"{first}.jpg"
+    more: list[str] = []
+    if what == "missing folder":
+        more = ["--dataset_path", str(tmp_path / "nowhere")]
+    elif what == "empty list":
+        (copy / "train.txt").write_text("\n")
+    elif what == "missing picture":
+        image.unlink()
+    elif what == "truncated picture":
+        image.write_bytes(image.read_bytes()[:-200])
+    elif what == "label of another size":
+        cv2.imwrite(str(label), np.zeros((64, 64), np.uint8))
+    elif what == "label out of range":
+        cv2.imwrite(str(label), np.full((64, 80), 77, np.uint8))
+    elif what == "RGB label":
+        (copy / "classes.txt").write_text("".join(f"class{i}\n" for i in range(7)))
+        cv2.imwrite(str(label), np.zeros((64, 80, 3), np.uint8))
+    elif what == "text named .png":
+        label.write_text("not a picture")
+    elif what == "duplicate classes":
+        (copy / "classes.txt").write_text("a\nb\na\n")
+    elif what == "blank class":
+        (copy / "classes.txt").write_text("a\n\nb\n")
+    elif what == "weights of another model":
+        import keras
+
+        picture = keras.Input((8, 8, 3))
+        keras.Model(picture, keras.layers.Conv2D(2, 1, name="other")(picture)).save(tmp_path / "other.keras")
+        more = ["--weights_path", str(tmp_path / "other.keras")]
+    elif what == "no such weights":
+        more = ["--backbone_weights", str(tmp_path / "none.npz")]
+    elif what == "unwritable output":
+        (tmp_path / "file").write_text("")
+        more = ["--log_dir", str(tmp_path / "file")]
+    recipe = copy / "recipe.toml"
+    recipe.write_text(RECIPE)
+    return arguments(copy, tmp_path / "logs", *more)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("missing folder", "nowhere"),
+        ("empty list", "train.txt"),
+        ("missing picture", "train_00000"),
+        ("truncated picture", ".jpg"),
+        ("label of another size", ".png"),
+        ("label out of range", "77"),
+        ("RGB label", ".png"),
+        ("text named .png", ".png"),
+        ("duplicate classes", "classes.txt"),
+        ("blank class", "classes.txt"),
+        ("weights of another model", "other.keras"),
+        ("no such weights", "none.npz"),
+        ("unwritable output", "file"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_3(what, said, shapes, tmp_path, capfd):
+    argv = _change(shapes, tmp_path, what)
+    capfd.readouterr()
+    assert run(argv) == 3
+    error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(error) == 1
+    assert said in error[0]
+    models = list((tmp_path / "logs").rglob("*.keras")) if (tmp_path / "logs").exists() else []
+    assert not models, "nothing half-written"
+
+
+def test_imagenet_weights_offline_are_a_message(shapes, tmp_path, capsys, monkeypatch):
+    from common import training
+    from deeplabv3p import weights
+
+    def offline(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(training, "WEIGHTS_FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(weights.urllib.request, "urlopen", offline)
+    assert run(arguments(shapes, tmp_path / "logs", "--backbone_weights", "imagenet")) == 3
+    assert "--backbone_weights" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_ctrl_c_saves_and_resume_goes_on(shapes, tmp_path):
+    """The real command, interrupted for real: exit code 130, then --resume finishes the run."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "train.py"), *arguments(shapes, tmp_path / "logs", "--total_epoch", "60")]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 2:"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "--resume" in rest
+    rows = len((tmp_path / "logs/000/training.csv").read_text().splitlines()) - 1
+    assert 2 <= rows < 60
+    config = tmp_path / "logs/000/config.json"
+    config.write_text(config.read_text().replace('"total_epoch": 60', f'"total_epoch": {rows + 1}'))
+    assert run(["--log_dir", str(tmp_path / "logs"), "--resume"]) == 0
+    assert (tmp_path / "logs/000/trained_final.keras").is_file()
+    assert len((tmp_path / "logs/000/training.csv").read_text().splitlines()) - 1 == rows + 1
+
+
+@pytest.mark.parametrize("what", ["no run", "no config", "damaged state"])
+def test_what_cannot_be_resumed_says_so(what, trained, tmp_path, capsys):
+    logs = tmp_path / "logs"
+    if what != "no run":
+        (logs / "000").mkdir(parents=True)
+    if what == "damaged state":
+        (logs / "000" / "config.json").write_text((trained / "config.json").read_text())
+        (logs / "000" / "state.npz").write_bytes(b"PK")
+    assert run(["--log_dir", str(logs), "--resume"]) == 3
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "deeplab.py"])
+def test_help_answers_in_half_a_second(script):
+    best = float("inf")
+    for _ in range(3):  # the best of three: the promise is about the program, not about a busy machine
+        start = time.perf_counter()
+        subprocess.run([sys.executable, str(ROOT / script), "--help"], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.5
