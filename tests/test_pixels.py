@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from example_spec import SPEC
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,26 +22,9 @@ from deeplabv3p.pixels import (
     prepare,
     resize_image,
 )
-from deeplabv3p.spec import InputSpec, OutputSpec
 
-FLOAT_INPUT = InputSpec(
-    name="image",
-    size_hw=(32, 32),
-    max_side=None,
-    layout="NHWC",
-    dtype="float32",
-    color="RGB",
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
-    scale=None,
-    zero_point=None,
-    resize="stretch",
-    pad_value=127.5,
-    interpolation="bilinear",
-)
-LOGITS = OutputSpec(
-    name="logits", layout="NHWC", kind="logits", stride=4, align_corners=False, scale=None, zero_point=None
-)
+FLOAT_INPUT = dataclasses.replace(SPEC.input, size_hw=(32, 32))
+LOGITS = SPEC.output
 RULES = ("stretch", "fit", "pad", "crop")
 sides = st.integers(1, 40)
 

@@ -154,8 +154,9 @@ def test_offline_imagenet_says_what_to_do(tmp_path, monkeypatch):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(weights.urllib.request, "urlopen", offline)
+    (tmp_path / "manifest.json").write_text(json.dumps({"x.h5": {"url": "https://example.org/x.h5", "sha256": None}}))
     with pytest.raises(DataError, match="--backbone_weights") as error:
-        weights.imagenet_path("x.h5", tmp_path / "weights")
+        weights.imagenet_path("x.h5", tmp_path)
     assert "Name or service not known" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -47,15 +47,11 @@ class FusedBatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def with_momentum(model: keras.Model, momentum: float) -> keras.Model:
-    """A clone whose batch norms keep ``momentum`` of the old statistics at each step (0.9: the last 10 steps count)."""
-
-    def edit(layer: layers.Layer) -> layers.Layer | None:
+def set_momentum(model: keras.Model, momentum: float) -> None:
+    """Let all batch norms keep ``momentum`` of the old statistics at each step (0.9: the last 10 steps count)."""
+    for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            return layer.__class__.from_config({**layer.get_config(), "momentum": momentum})
-        return None
-
-    return graph.clone(model, edit)
+            layer.momentum = momentum
 
 
 def for_training(model: keras.Model, *, fused: bool = True, synchronized: bool = False) -> keras.Model:

@@ -53,7 +53,8 @@ def build_model(
     # Half precision may reach the head; the classifier and what follows stay float32.
     logits = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
     model = keras.Model(image, logits, name=record.name)
-    return batchnorm.with_momentum(model, bn_momentum)
+    batchnorm.set_momentum(model, bn_momentum)
+    return model
 
 
 def logit_stride(name: str | ModelName, output_stride: int) -> int:

@@ -245,6 +245,8 @@ class _Fit:
             "history": self.history.rows,
             "best": self.best,
         }
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # inside an epoch Keras keeps JAX's state apart from the variables
         checkpoint.save_state(self.run / checkpoint.STATE_NAME, self.model, meta)
 
     def finish(self) -> TrainResult:
@@ -279,7 +281,15 @@ class _Hooks(keras.callbacks.Callback):
                 f"Lower --learning_rate. The last good epoch is in {fitting.run}."
             )
         total = fitting.config.total_epoch * fitting.steps
-        fitting.report.progress(fitting.step, total, self._info(logs))
+        images_per_s, data_wait = self._rates()
+        info: dict[str, float | str] = {
+            "epoch": f"{(fitting.step - 1) // fitting.steps + 1}/{fitting.config.total_epoch}",
+            "loss": float(logs["loss"]),
+            "mIoU": float(logs["miou"]),
+            "images/s": f"{images_per_s:.1f}",
+            "data wait": f"{data_wait:.1%}",
+        }
+        fitting.report.progress(fitting.step, total, info)
         if fitting.stop_requested():
             fitting.stopped = True
             self.model.stop_training = True
@@ -289,7 +299,8 @@ class _Hooks(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         if self.fitting.step % self.fitting.steps:  # stopped inside the epoch
             return
-        info, logs = self._info(logs or {}), logs or {}
+        logs = logs or {}
+        images_per_s, data_wait = self._rates()
         row: Row = {
             "epoch": epoch + 1,
             "step": self.fitting.step,
@@ -298,18 +309,13 @@ class _Hooks(keras.callbacks.Callback):
             "train_miou": float(logs["miou"]),
             "val_miou": None,
             "val_pa": None,
-            "images_per_s": info["images/s"],
-            "data_wait": info["data wait %"] / 100,
+            "images_per_s": images_per_s,
+            "data_wait": data_wait,
             "seconds": time.perf_counter() - self.began,
         }
         self.fitting.end_epoch(self.stage, row)
 
-    def _info(self, logs: dict[str, float]) -> dict[str, float]:
+    def _rates(self) -> tuple[float, float]:
+        """Pictures per second and the share of time that steps waited for data, over the epoch so far."""
         seconds = max(time.perf_counter() - self.began, 1e-9)
-        return {
-            "epoch": (self.fitting.step - 1) // self.fitting.steps + 1,
-            "loss": float(logs["loss"]),
-            "mIoU": float(logs["miou"]),
-            "images/s": self.steps * self.fitting.config.batch_size / seconds,
-            "data wait %": 100 * self.waited / seconds,
-        }
+        return self.steps * self.fitting.config.batch_size / seconds, self.waited / seconds

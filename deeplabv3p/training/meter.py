@@ -30,10 +30,11 @@ class StreamingMeanIoU(keras.metrics.Metric):
         prediction = ops.reshape(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), (-1,))
         valid = truth != IGNORE
         cells = ops.where(valid, truth * self.num_classes + prediction, 0)
-        counts = ops.bincount(cells, weights=ops.cast(valid, "float32"), minlength=self.num_classes**2)
+        weights = ops.cast(valid, "float32")
+        counts = ops.segment_sum(weights, cells, num_segments=self.num_classes**2)
         # Shares of a batch, not pixels: float32 cannot count past 2**24.
-        share = ops.cast(counts, "float32") / ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
-        self.confusion.assign_add(ops.reshape(share[: self.num_classes**2], self.confusion.shape))
+        share = counts / ops.maximum(ops.sum(weights), 1.0)
+        self.confusion.assign_add(ops.reshape(share, self.confusion.shape))
 
     def result(self) -> Any:
         hits = ops.diagonal(self.confusion)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_spec import SPEC
 from PIL import Image
 
 from deeplabv3p.data.classes import ClassList
@@ -18,33 +19,14 @@ from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.evaluation.score import evaluate
 from deeplabv3p.metrics import Scores
 from deeplabv3p.pixels import IGNORE
-from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Provenance
+from deeplabv3p.spec import ClassInfo, ModelInfo
 
 CLASSES = tuple(ClassInfo(name, (i * 40, 0, 0)) for i, name in enumerate(("background", "thing", "stuff")))
-SPEC = ModelSpec(
-    schema_version=1,
-    task="segmentation",
+LABELS_SPEC = SPEC.replace(
     model=ModelInfo("thresholds", None),
-    input=InputSpec(
-        name="image",
-        size_hw=None,
-        max_side=None,
-        layout="NHWC",
-        dtype="uint8",
-        color="RGB",
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        scale=None,
-        zero_point=None,
-        resize="stretch",
-        pad_value=0.0,
-        interpolation="bilinear",
-    ),
-    output=OutputSpec("labels", "NHWC", "labels", 1, False, None, None),
+    input={"size_hw": None, "dtype": "uint8", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "pad_value": 0.0},
+    output={"name": "labels", "kind": "labels", "stride": 1},
     classes=CLASSES,
-    ignore_index=255,
-    window=None,
-    provenance=Provenance(),
 )
 
 
@@ -53,7 +35,7 @@ class RedIsTheLabel:
 
     name, device = "numpy", "cpu"
 
-    def __init__(self, spec=SPEC):
+    def __init__(self, spec=LABELS_SPEC):
         self.spec, self.runs = spec, 0
 
     def run(self, batch):
@@ -130,7 +112,7 @@ def test_truth_is_not_resized():
     """One wrong pixel in a large picture counts although the model works at a quarter of its size."""
     truth = np.zeros((64, 64), np.uint8)
     truth[5, 7] = 1
-    spec = SPEC.replace(input={"size_hw": (16, 16)})
+    spec = LABELS_SPEC.replace(input={"size_hw": (16, 16)})
     result = evaluate(RedIsTheLabel(spec), InMemory([pair(truth, np.zeros_like(truth))]))
     np.testing.assert_array_equal(result.scores.confusion, [[64 * 64 - 1, 0, 0], [1, 0, 0], [0, 0, 0]])
 

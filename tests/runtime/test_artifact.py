@@ -8,36 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from example_spec import SPEC
 
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.runtime.artifact import RUNTIMES, ArtifactRef, load_spec, open_artifact, parse_artifact
-from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Provenance, sidecar_path
-
-SPEC = ModelSpec(
-    schema_version=1,
-    task="segmentation",
-    model=ModelInfo("tiny", 4),
-    input=InputSpec(
-        name="image",
-        size_hw=None,
-        max_side=None,
-        layout="NHWC",
-        dtype="float32",
-        color="RGB",
-        mean=(0.0, 0.0, 0.0),
-        std=(255.0, 255.0, 255.0),
-        scale=None,
-        zero_point=None,
-        resize="stretch",
-        pad_value=0.0,
-        interpolation="bilinear",
-    ),
-    output=OutputSpec("logits", "NHWC", "logits", 4, False, None, None),
-    classes=(ClassInfo("background", (0, 0, 0)), ClassInfo("thing", (255, 0, 0))),
-    ignore_index=255,
-    window=None,
-    provenance=Provenance(),
-)
+from deeplabv3p.spec import sidecar_path
 
 
 @pytest.mark.parametrize(

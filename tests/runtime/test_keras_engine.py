@@ -13,13 +13,14 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from example_spec import SPEC
 
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.runtime import keras_engine
 from deeplabv3p.runtime.artifact import ArtifactRef, load_spec, open_artifact
 from deeplabv3p.runtime.keras_engine import KerasRuntime, load_model, save_model, weights_sha256
 from deeplabv3p.runtime.keras_safety import check_model_file
-from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Provenance, sidecar_path
+from deeplabv3p.spec import ClassInfo, ModelInfo, ModelSpec, sidecar_path
 
 keras = keras_engine.import_keras()
 
@@ -28,30 +29,11 @@ SUFFIXES = (".keras", ".h5")
 
 
 def make_spec(size_hw=None, stride=4, classes=CLASSES, kind="logits"):
-    return ModelSpec(
-        schema_version=1,
-        task="segmentation",
+    return SPEC.replace(
         model=ModelInfo("tiny", 4),
-        input=InputSpec(
-            name="image",
-            size_hw=size_hw,
-            max_side=None,
-            layout="NHWC",
-            dtype="float32",
-            color="RGB",
-            mean=(127.5, 127.5, 127.5),
-            std=(127.5, 127.5, 127.5),
-            scale=None,
-            zero_point=None,
-            resize="stretch",
-            pad_value=127.5,
-            interpolation="bilinear",
-        ),
-        output=OutputSpec("logits", "NHWC", kind, stride, False, None, None),
+        input={"size_hw": size_hw},
+        output={"kind": kind, "stride": stride},
         classes=tuple(ClassInfo(f"class {i}", (i, 0, 0)) for i in range(classes)),
-        ignore_index=255,
-        window=None,
-        provenance=Provenance(),
     )
 
 

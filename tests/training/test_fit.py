@@ -251,7 +251,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(shapes, tmp_path, monkeypatch):
     assert result.finished
 
 
-def test_kill_9_while_a_checkpoint_is_written_keeps_the_previous_one(tmp_path):
+@pytest.mark.parametrize(
+    "delay", [0.013, *(pytest.param(0.005 * i, marks=pytest.mark.slow, id=f"{5 * i} ms") for i in range(10))]
+)
+def test_kill_9_while_a_checkpoint_is_written_keeps_the_previous_one(tmp_path, delay):
     """A process that does nothing but write states is killed in the middle; the file is whole each time."""
     code = textwrap.dedent("""
         import sys, keras, numpy as np
@@ -271,7 +274,7 @@ def test_kill_9_while_a_checkpoint_is_written_keeps_the_previous_one(tmp_path):
     try:
         for _ in range(3):
             last = int(process.stdout.readline())
-        time.sleep(0.013)  # somewhere inside the next write
+        time.sleep(delay)  # somewhere inside the next write
     finally:
         os.kill(process.pid, signal.SIGKILL)
         last = max([last, *(int(line) for line in process.stdout.read().split())])

@@ -1,0 +1,84 @@
+"""One trained model at other input sizes and output strides: dump each, score each, one table.
+
+Every variant is scored on the validation and on the test list; a choice between variants is to be made on the former.
+
+    python benchmarks/dumps.py --model_path logs/000/best.keras --dataset_path CAMVID --output benchmarks/camvid.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import deeplab
+import eval as evaluation
+from common import cli
+from common.facts import machine_facts
+from deeplabv3p import files
+from deeplabv3p.runtime.artifact import load_spec
+
+VARIANTS = ("360x480/16", "360x480/8", "360x480/32", "385x513/16", "513x385/16", "720x960/16")
+
+
+def main() -> None:
+    options = _parse()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in options.variants:
+            size, _, stride = variant.partition("/")
+            model = Path(folder) / f"{size}-os{stride}.keras"
+            dump = ["--model_path", str(options.model_path), "--dump_model", "--output_model_file", str(model)]
+            deeplab.main([*dump, "--model_input_shape", size, "--output_stride", stride])
+            row: dict[str, Any] = {"size_hw": size, "output_stride": int(stride)}
+            for split in options.splits:
+                row[split] = _score(model, options.dataset_path, split, Path(folder) / split)
+            rows.append(row)
+    result = {
+        "model": str(options.model_path.name),
+        "weights_sha256": load_spec(options.model_path).provenance.weights_sha256,
+        "machine": machine_facts(),
+        "rows": rows,
+    }
+    if options.output:
+        files.write_text(options.output, json.dumps(result, indent=1) + "\n")
+    print(_table(rows, options.splits))
+
+
+def _score(model: Path, dataset: Path, split: str, folder: Path) -> dict[str, Any]:
+    data = ["--dataset_path", str(dataset), "--dataset_file", str(dataset / f"{split}.txt")]
+    evaluation.main(["--model_path", str(model), *data, "--output_path", str(folder)])
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    keep = ("miou", "pa", "mpa", "fwiou", "pictures", "scored_pixels", "seconds")
+    iou = {item["name"]: item["iou"] for item in scores["classes"]}
+    return {key: scores[key] for key in keep} | {"iou": iou, "protocol": scores["protocol"]["model"]}
+
+
+def _table(rows: list[dict[str, Any]], splits: list[str]) -> str:
+    """Markdown: size, stride, and for each split mIoU and PA; then the classes of the last split."""
+    head = ["input", "output stride", *(f"{split} mIoU" for split in splits), *(f"{split} PA" for split in splits)]
+    names = list(rows[0][splits[-1]]["iou"])
+    lines = ["| " + " | ".join([*head, *names]) + " |", "|" + "---|" * (len(head) + len(names))]
+    for row in rows:
+        values = [row["size_hw"], str(row["output_stride"])]
+        values += [f"{row[split]['miou']:.4f}" for split in splits] + [f"{row[split]['pa']:.4f}" for split in splits]
+        values += [f"{row[splits[-1]]['iou'][name]:.3f}" for name in names]
+        lines.append("| " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def _parse() -> argparse.Namespace:
+    parser = cli.Parser("Dump a model at several sizes and output strides, and score each.")
+    add = parser.add_argument
+    add("--model_path", type=Path, required=True, metavar="FILE", help="trained model, .keras")
+    add("--dataset_path", type=Path, required=True, metavar="DIR", help="dataset folder with a list for each split")
+    add("--splits", nargs="+", default=["val", "test"], metavar="NAME", help="lists to score (default: val test)")
+    add("--variants", nargs="+", default=list(VARIANTS), metavar="HxW/STRIDE", help="what to dump (default: six)")
+    add("--output", metavar="FILE", help="JSON file for the result (default: none)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    cli.run(main)
