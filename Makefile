@@ -1,5 +1,5 @@
 # make demo       install, train on an embedded dataset, evaluate, segment, report
-# make test       install, run the suite that CI runs
+# make test       install, check, run the suite that CI runs
 # make test-all   the slow tests too
 # make check      format, lint, types, version
 # make format     format and fix
@@ -16,10 +16,10 @@ DEV := $(VENV)/.dev
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
-test: $(DEV)
+test: check
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(DEV)
+test-all: check
 	$(BIN)/python -m pytest
 
 check: $(DEV)
