@@ -20,7 +20,7 @@ from common.facts import machine_facts
 from deeplabv3p import files
 from deeplabv3p.runtime.artifact import load_spec
 
-VARIANTS = ("360x480/16", "360x480/8", "360x480/32", "385x513/16", "513x385/16", "720x960/16")
+VARIANTS = ("360x480/16", "360x480/8", "360x480/32", "513x385/16", "720x960/16")
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _parse() -> argparse.Namespace:
     add("--model_path", type=Path, required=True, metavar="FILE", help="trained model, .keras")
     add("--dataset_path", type=Path, required=True, metavar="DIR", help="dataset folder with a list for each split")
     add("--splits", nargs="+", default=["val", "test"], metavar="NAME", help="lists to score (default: val test)")
-    add("--variants", nargs="+", default=list(VARIANTS), metavar="HxW/STRIDE", help="what to dump (default: six)")
+    add("--variants", nargs="+", default=list(VARIANTS), metavar="HxW/STRIDE", help="what to dump (default: five)")
     add("--output", metavar="FILE", help="JSON file for the result (default: none)")
     return parser.parse_args()
 
