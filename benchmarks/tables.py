@@ -1,0 +1,81 @@
+"""Write the tables of README.md and benchmarks/README.md from the JSON files beside this script.
+
+A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; what is between them is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common import cli
+from deeplabv3p import files
+
+HERE = Path(__file__).resolve().parent
+PAGES = (HERE / "README.md", HERE.parent / "README.md")
+
+
+def main() -> None:
+    cli.Parser(__doc__ or "").parse_args()
+    tables = {name: make(json.loads((HERE / f"{name}.json").read_text())) for name, make in MAKERS.items()}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name, table in tables.items():
+            pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+            text = re.sub(pattern, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
+        files.write_text(page, text)
+        print(f"written: {page}")
+
+
+def _camvid(result: dict[str, Any]) -> str:
+    names = list(result["rows"][0]["test"]["iou"])
+    head = ["input", "output stride", "val mIoU", "test mIoU", "test PA", *names]
+    rows = []
+    for row in result["rows"]:
+        scores = [f"{row['val']['miou']:.4f}", f"**{row['test']['miou']:.4f}**", f"{row['test']['pa']:.4f}"]
+        iou = [f"{row['test']['iou'][name]:.3f}" for name in names]
+        rows.append([row["size_hw"], str(row["output_stride"]), *scores, *iou])
+    return _table(head, rows)
+
+
+def _train_step(result: dict[str, Any]) -> str:
+    rows = []
+    for kind, label in (("fused", "fused (default)"), ("plain", "plain Keras (`--no-bn_fused`)")):
+        seconds = result["seconds_a_step"][kind]
+        spread = f"{seconds['median']:.2f} ({seconds['min']:.2f} to {seconds['max']:.2f}, {seconds['steps']} steps)"
+        rows.append([label, spread, f"{result['data_wait_share'][kind]:.1%}"])
+    return _table(["batch norm", "seconds a step, median", "waiting for data"], rows) + (
+        f"\n\nFused is {result['speedup_of_fused']:.2f} times as fast."
+    )
+
+
+def _input_pipeline(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["rows"]:
+        rates = [f"{row[name]['images_per_s']['median']:.0f}" for name in ("decode", "pipeline")]
+        rows.append([str(row["threads"]), *rates, f"{row['pipeline']['cpu_ms_per_image']:.2f}"])
+    return _table(["threads", "decode alone, images/s", "whole pipeline, images/s", "pipeline, CPU ms an image"], rows)
+
+
+def _memory(result: dict[str, Any]) -> str:
+    rows = [[f"{r['pictures']:,}", f"{r['train_mib']:,}", f"{r['eval_mib']:,}"] for r in result["rows"]]
+    return _table(["pictures", "train.py, peak MiB", "eval.py, peak MiB"], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "camvid_mobilenetv2": _camvid,
+    "train_step": _train_step,
+    "input_pipeline": _input_pipeline,
+    "memory": _memory,
+}
+
+if __name__ == "__main__":
+    cli.run(main)
