@@ -7,6 +7,10 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from deeplabv3p.errors import DataError
 
@@ -52,6 +56,20 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` atomically (see :func:`atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+    """Read all arrays of an ``.npz`` archive, by name. Pickled objects, which could run code, are not read.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds something else than plain arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # zipfile and NumPy raise whatever a damaged file leads to
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(f"cannot read {path} as an archive of arrays ({reason[0]}).") from None
 
 
 def _flush(path: Path) -> None:

@@ -114,11 +114,7 @@ def read_torch_mobilenetv2(path: str | os.PathLike[str]) -> Tensors:
     Raises:
         DataError: the file is missing, is no .npz, or lacks a tensor.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"cannot read the weights {path}: {error}. Expected an .npz of arrays.") from None
+    arrays = files.read_npz(path)
 
     def get(key: str) -> NDArray[np.float32]:
         if key not in arrays:

@@ -25,7 +25,8 @@ ROWS = [
     {"train", "eval", "deeplab", "tools", "benchmarks"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
-SCRIPTS_OF_SCRIPTS = {("tools", "train"), ("tools", "eval"), ("tools", "deeplab")}  # the demo runs the three commands
+# The demo and some benchmarks run the commands themselves.
+SCRIPTS_OF_SCRIPTS = {(own, script) for own in ("tools", "benchmarks") for script in ("train", "eval", "deeplab")}
 INSIDE_ROW = {("files", "errors")}
 
 HEAVY = {"keras", "tensorflow", "jax", "torch"}

@@ -7,7 +7,6 @@ this file is what ``--resume`` reads, so that weights and position can never be 
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,12 @@ def load_state(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     Raises:
         DataError: it is missing or not a whole state file.
     """
+    arrays = files.read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return arrays, json.loads(arrays.pop("meta").tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"cannot resume from {path} ({error}).") from None
+        meta = dict(json.loads(arrays.pop("meta").tobytes()))
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is not the state of a run ({type(error).__name__} in its description).") from None
+    return arrays, meta
 
 
 def restore_variables(variables: list[Any], arrays: dict[str, np.ndarray], prefix: str, where: Path) -> None:
