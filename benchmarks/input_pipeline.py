@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +51,6 @@ def main() -> None:
     if arguments.output:
         settings = {"size_hw": arguments.size, "batch_size": arguments.batch_size, "seconds": arguments.seconds}
         result = {
-            "command": shlex.join(sys.argv),
             "dataset": dataset.source,
             "pictures": len(dataset),
             "settings": settings,

@@ -49,7 +49,8 @@ class ConsoleProgress:
     def __call__(self, done: int, total: int, info: Info | None = None) -> None:
         """Show that ``done`` of ``total`` units are finished, and ``info`` beside it."""
         now = self._clock()
-        if done < self._done:
+        # The first unit pays for tracing and cold caches: rates begin behind it.
+        if done < self._done or (done == 1 and not self._done):
             self._recent = deque([(now, done)])
         self._done, self._total, self._info = done, total, info or {}
         self._recent.append((now, done))

@@ -60,6 +60,18 @@ def test_a_new_count_starts_a_new_rate() -> None:
     assert stream.getvalue().splitlines()[1].startswith("train: 3/10 steps, 2.00 s/step, 14 s left")
 
 
+def test_the_first_unit_does_not_spoil_the_rate() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with ConsoleProgress("train", "steps", stream=stream, clock=clock) as progress:
+        clock.now += 30.0  # tracing
+        progress(1, 101)
+        clock.now += 10.0
+        progress(11, 101)
+    first, second = stream.getvalue().splitlines()[:2]
+    assert first == "train: 1/101 steps"
+    assert second == "train: 11/101 steps, 1.0 steps/s, 1:30 min left"
+
+
 def test_an_unknown_total_has_no_end() -> None:
     stream, clock = io.StringIO(), Clock()
     with ConsoleProgress("video", "frames", stream=stream, clock=clock) as progress:
