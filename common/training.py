@@ -209,11 +209,12 @@ def _conclude(result: TrainResult, run: Path) -> int:
     if not result.finished:
         print(f"stopped, state saved; go on with: python train.py --resume {run}")
         return INTERRUPTED
-    from deeplabv3p.visualize import curves_chart
+    from common.report import curves_section, run_section, write_report
 
-    curves_chart(run / "training_curves.png", result.history)
+    facts = [("Best validation mIoU", f"{result.best_miou:.4f}")]
+    report = write_report(run, "Training", [curves_section(run, result.history), run_section(facts)])
     print(f"best validation mIoU {result.best_miou:.4f}: {run / 'best.keras'}")
-    print(f"last weights: {run / 'trained_final.keras'}, log: {run / 'training.csv'}")
+    print(f"last weights: {run / 'trained_final.keras'}, log: {run / 'training.csv'}, report: {report}")
     return 0
 
 

@@ -76,6 +76,7 @@ def test_a_run_folder_holds_what_the_docs_say(trained):
         "config.json",
         "training.csv",
         "training_curves.png",
+        "report.html",
         "tensorboard",
     }
     config = json.loads((trained / "config.json").read_text())
