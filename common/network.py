@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from deeplabv3p.data.classes import ClassList, load_classes
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.runtime import Runtime, keras_engine
-from deeplabv3p.runtime.artifact import EMBEDDED_SPEC, ArtifactRef, load_spec, open_artifact, parse_artifact
-from deeplabv3p.spec import ModelSpec, sidecar_path
+from deeplabv3p.runtime.artifact import ArtifactRef, find_spec, load_spec, open_artifact, parse_artifact
+from deeplabv3p.spec import ModelSpec
 
 DEFAULT_SIZE_HW = (512, 512)  # of weights that come without a spec, as is the output stride
 DEFAULT_OUTPUT_STRIDE = 16
@@ -109,7 +108,7 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
         DataError: a file is missing, damaged, or holds another network.
     """
     path = _keras_file(options)
-    spec = _own_spec(path)
+    spec = find_spec(path)
     if spec is None:
         return _build(options, path)
     _check_type(options, spec, path)
@@ -140,17 +139,6 @@ def _keras_file(options: argparse.Namespace) -> Path:
     if artifact.runtime != "keras":
         raise UsageError(f"{artifact.path} is not a Keras model. Dump from the .keras or .h5 file it was made from.")
     return artifact.path
-
-
-def _own_spec(path: Path) -> ModelSpec | None:
-    """The spec of a whole model; None for bare weights and for models from elsewhere."""
-    if sidecar_path(path).exists():
-        return load_spec(path)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if EMBEDDED_SPEC in archive.namelist():
-                return load_spec(path)
-    return None
 
 
 def _build(options: argparse.Namespace, path: Path) -> tuple[Any, ModelSpec]:

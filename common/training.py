@@ -24,7 +24,7 @@ from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime import keras_engine
-from deeplabv3p.runtime.artifact import load_spec
+from deeplabv3p.runtime.artifact import find_spec
 from deeplabv3p.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -174,7 +174,8 @@ def _load_first_weights(model: Any, name: ModelName, config: TrainConfig) -> tup
         loaded = weights.load_weights(model, config.weights_path, other_classes=True)
         if loaded.skipped:
             print(f"{config.weights_path} is of other classes: the classifier starts anew", flush=True)
-        return _preprocessing(Path(config.weights_path))
+        own = find_spec(config.weights_path)
+        return (own.input.mean, own.input.std) if own else (None, None)
     source = config.backbone_weights
     if source == "imagenet":
         if config.alpha not in name.backbone.alphas:
@@ -186,15 +187,6 @@ def _load_first_weights(model: Any, name: ModelName, config: TrainConfig) -> tup
         return None, None
     loaded = weights.load_backbone(model, source, head_prefixes=heads.PREFIXES)
     return loaded.mean, loaded.std
-
-
-def _preprocessing(path: Path) -> tuple[Any, Any]:
-    """Mean and std of the model that weights come from; None for bare weights without a spec."""
-    try:
-        spec = load_spec(path)
-    except DataError:
-        return None, None
-    return spec.input.mean, spec.input.std
 
 
 def _print_epoch(row: Row) -> None:

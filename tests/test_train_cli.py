@@ -254,6 +254,15 @@ def test_ctrl_c_saves_and_resume_goes_on(shapes, tmp_path):
     assert len((tmp_path / "logs/000/training.csv").read_text().splitlines()) - 1 == rows + 1
 
 
+def test_fine_tuning_on_a_model_with_a_damaged_spec_is_refused(trained, shapes, tmp_path, capsys):
+    """Training on with another preprocessing than the weights know would be a silent mistake."""
+    model = tmp_path / "model.keras"
+    model.write_bytes((trained / "best.keras").read_bytes())
+    (tmp_path / "model.keras.spec.json").write_text("{}")
+    assert run(arguments(shapes, tmp_path / "logs", "--weights_path", str(model))) == 3
+    assert "model.keras.spec.json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("what", ["no run", "no config", "damaged state"])
 def test_what_cannot_be_resumed_says_so(what, trained, tmp_path, capsys):
     logs = tmp_path / "logs"

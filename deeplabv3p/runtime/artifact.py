@@ -67,10 +67,24 @@ def parse_artifact(text: str | os.PathLike[str]) -> ArtifactRef:
 
 
 def load_spec(path: str | os.PathLike[str]) -> ModelSpec:
-    """The spec of a model file: the sidecar ``<file>.spec.json`` wins, else the one inside a ``.keras`` archive.
+    """The spec of a model file, as :func:`find_spec`.
 
     Raises:
         DataError: there is none, or it is wrong (the message names the key).
+    """
+    spec = find_spec(path)
+    if spec is None:
+        sidecar = sidecar_path(path)
+        raise DataError(f"{path} comes without a spec: {sidecar.name} is missing beside it. Copy it there.")
+    return spec
+
+
+def find_spec(path: str | os.PathLike[str]) -> ModelSpec | None:
+    """The spec of a model file: the sidecar ``<file>.spec.json`` wins, else the one inside a ``.keras`` archive. None
+    where there is neither, as with bare weights and models from elsewhere.
+
+    Raises:
+        DataError: it is wrong (the message names the key), or the archive is damaged.
     """
     path = Path(path)
     sidecar = sidecar_path(path)
@@ -83,7 +97,7 @@ def load_spec(path: str | os.PathLike[str]) -> ModelSpec:
                     return ModelSpec.from_json(archive.read(EMBEDDED_SPEC), f"{path}: {EMBEDDED_SPEC}")
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is not a Keras model file, or it is cut short ({error}).") from None
-    raise DataError(f"{path} comes without a spec: {sidecar.name} is missing beside it. Copy it there.")
+    return None
 
 
 def open_artifact(

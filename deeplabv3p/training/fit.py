@@ -224,7 +224,7 @@ class _Fit:
         row |= {"val_miou": scores.miou, "val_pa": scores.pa}
         if self.best is None or scores.miou > self.best:
             self.best = scores.miou
-            spec = self.spec.replace(provenance={"miou": scores.miou, "protocol": protocol(self.runtime)})
+            spec = self.spec_with(scores.miou)
             save_model(self.stock, spec, self.run / "best.keras")
             if self.config.save_eval_checkpoint:
                 save_model(self.stock, spec, self.run / f"epoch{epoch:03d}-miou{scores.miou:.4f}.keras")
@@ -233,8 +233,10 @@ class _Fit:
         """The spec of the current weights, with their score if the last epoch was scored."""
         rows = self.history.rows
         miou = rows[-1].get("val_miou") if rows else None
-        if miou is None:
-            return self.spec
+        return self.spec if miou is None else self.spec_with(miou)
+
+    def spec_with(self, miou: float) -> ModelSpec:
+        """The spec with a score and how it was measured."""
         return self.spec.replace(provenance={"miou": miou, "protocol": protocol(self.runtime)})
 
     def save_state(self, stage: Stage) -> None:
