@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEV := $(VENV)/.dev
+# Building a network is one thread of Python, so two processes; a file's fixtures stay in one of them.
+PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test test-all check format bench clean
 
@@ -17,10 +19,10 @@ demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -9,19 +9,23 @@ from pathlib import Path
 from common import cli
 from common.runs import check_output_folder
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models.registry import MODELS, OUTPUT_STRIDES, ModelName
+from deeplabv3p.models.registry import HEADS, MODELS, OUTPUT_STRIDES, SUBPIXEL_FACTORS, ModelName
 
-EPILOG = """The model is --model_path FILE, or --model_type with --weights_path. Files written by train.py and
---dump_model know their network, size and classes: the other flags change the size and output stride, or must agree."""
+EPILOG = """The model is --model_path FILE, or --model_type with --weights_path, or else the best one in weights/. Files
+written by train.py and --dump_model know their network, size and classes: the other flags change the size and output
+stride, or must agree."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = _parse(argv)
+    # Only now: these import NumPy and OpenCV, and the engine when the model is opened.
+    from common.network import with_default_model
+
+    options = with_default_model(options)
     if options.dump_model:
         dump(options)
         return
-    # Only now: these import OpenCV, and the engine when the model is opened.
     from common import segment
 
     if options.input is not None:
@@ -64,7 +68,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model_path", metavar="FILE", help="model file, as path[@runtime[:device]] (default: see --model_type)"
+        "--model_path",
+        metavar="FILE",
+        help="model file, as path[@runtime[:device]] (default: the best in weights/)",
     )
     model.add_argument(
         "--model_type",
@@ -78,23 +84,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model_input_shape",
         type=cli.size_hw,
         metavar="HxW",
-        help="input height x width in pixels (default: what the file says, 512x512 for bare weights)",
+        help="input height x width in pixels (default: what the file says, or the network's usual)",
     )
     model.add_argument(
         "--output_stride",
         type=int,
         choices=OUTPUT_STRIDES,
-        help="input pixels per pixel of the features (default: what the file says, 16 for bare weights)",
-    )
-    model.add_argument(
-        "--alpha",
-        type=cli.number(0.1, 4),
-        metavar="X",
-        help="width multiplier of the network, 1 as published (default: what the file says, 1 for bare weights)",
+        help="input pixels per pixel of the features (default: what the file says, or the network's usual)",
     )
     model.add_argument(
         "--threads", type=cli.integer(1), metavar="N", help="CPU threads of the engine (default: its own choice)"
     )
+
+    _add_network_flags(parser.add_argument_group("network of bare weights (default: as --model_type has it)"))
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -111,17 +113,31 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _add_network_flags(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--alpha", type=cli.number(0.1, 4), metavar="X", help="width multiplier, 1 as published (default: 1)")
+    width_help = "channels of the head's convolutions (default: 256)"
+    add("--head_width", type=cli.integer(8, 4096), metavar="N", help=width_help)
+    add("--head", choices=HEADS, help="aspp, aspp_lite (pooling and 1x1) or none (default: the network's)")
+    decoder_help = "DeepLabv3+'s decoder, with logits at stride 4 (default: as the network has it)"
+    add("--decoder", action=argparse.BooleanOptionalAction, help=decoder_help)
+    subpixel_help = "factor by which the classifier enlarges its output (default: 1, not at all)"
+    add("--subpixel", type=int, choices=SUBPIXEL_FACTORS, help=subpixel_help)
+
+
 def _check(options: argparse.Namespace) -> None:
     """Refuse flags that do not fit together, rather than leave one without effect."""
+    flags = ("alpha", "head_width", "head", "decoder", "subpixel")
+    given = [f"--{flag}" for flag in flags if getattr(options, flag) is not None]
     if options.model_path is not None:
-        if options.model_type or options.weights_path or options.alpha:
-            raise UsageError(
-                "--model_path says which network it is: leave out --model_type, --weights_path and --alpha."
-            )
-    elif not (options.model_type and options.weights_path):
-        raise UsageError("no model is given. Pass --model_path, or --model_type with --weights_path.")
-    else:
+        given += [f"--{flag}" for flag in ("model_type", "weights_path") if getattr(options, flag) is not None]
+        if given:
+            raise UsageError(f"--model_path says which network it is: leave out {', '.join(given)}.")
+    elif options.model_type is not None:
         ModelName.parse(options.model_type)
+    elif options.weights_path is not None or given:
+        flags_text = ", ".join(given) or "--weights_path"
+        raise UsageError(f"{flags_text}: name the network that is meant with --model_type.")
     if options.dump_model:
         if options.output_model_file is None or options.output_model_file.suffix not in {".keras", ".h5"}:
             raise UsageError("--dump_model needs --output_model_file with a name that ends in .keras or .h5.")

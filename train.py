@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import cli, recipe
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models.registry import MODELS, OUTPUT_STRIDES
+from deeplabv3p.models.registry import HEADS, MODELS, OUTPUT_STRIDES, SUBPIXEL_FACTORS
 
 EPILOG = """A run is a folder, logs/000, logs/001, …, with best.keras, last.keras, trained_final.keras, state.npz (what
 --resume reads), training.csv, TensorBoard events and config.json. Ctrl-C saves and exits; --resume goes on at that
@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from common import training
 
     if options.resume is not None:
-        return training.resume(Path(options.resume) if options.resume else None, options.log_dir)
+        return training.resume(
+            Path(options.resume) if options.resume else None, options.log_dir, offline=options.offline
+        )
     return training.start(options)
 
 
@@ -55,11 +57,20 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     add("--model_type", default="mobilenetv2_lite", choices=tuple(MODELS), help="network")
     add("--alpha", type=cli.number(0.1, 4), default=1.0, metavar="X", help="width multiplier, 1 as published")
     add("--head_width", type=cli.integer(8, 4096), default=256, metavar="N", help="channels of the head's convolutions")
-    shape_help = "height x width in pixels of the training crops and of the model's input"
-    add("--model_input_shape", type=cli.size_hw, default=(512, 512), metavar="HxW", help=shape_help)
-    add("--output_stride", type=int, choices=OUTPUT_STRIDES, default=16, help="input pixels per pixel of the features")
-    start_help = "what the backbone starts from: imagenet, none (random), or a .npz, .keras or .h5 file"
-    add("--backbone_weights", default="imagenet", metavar="imagenet|none|FILE", help=start_help)
+    add("--head", choices=HEADS, help="aspp, aspp_lite (pooling and 1x1) or none (default: the network's)")
+    decoder_help = "DeepLabv3+'s decoder, with logits at stride 4 (default: as the network has it)"
+    add("--decoder", action=argparse.BooleanOptionalAction, help=decoder_help)
+    subpixel_help = "factor by which the classifier enlarges its output (pixel shuffle); 1: not at all"
+    add("--subpixel", type=int, choices=SUBPIXEL_FACTORS, default=1, help=subpixel_help)
+    shape_help = "height x width in pixels of the training crops and of the model's input (default: 512x512 for most)"
+    add("--model_input_shape", type=cli.size_hw, metavar="HxW", help=shape_help)
+    stride_help = "input pixels per pixel of the features (default: 16 for most networks)"
+    add("--output_stride", type=int, choices=OUTPUT_STRIDES, help=stride_help)
+    start_help = (
+        "what the backbone starts from: imagenet, none (random), or a file (default: imagenet if there are any)"
+    )
+    add("--backbone_weights", metavar="imagenet|none|FILE", help=start_help)
+    add("--offline", action="store_true", help="never download; say which file is missing")
     weights_help = "whole model, or its weights, to start from; its classes may be others (default: none)"
     add("--weights_path", metavar="FILE", help=weights_help)
     add("--dropout", type=cli.number(0, 0.99), default=0.5, metavar="P", help="dropout probability in the head")

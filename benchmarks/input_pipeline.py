@@ -21,6 +21,7 @@ from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset
 from deeplabv3p.data.pipeline import batches, steps_per_epoch
+from deeplabv3p.spec import SYMMETRIC
 
 Counts = Generator[int, None, None]
 
@@ -77,8 +78,7 @@ def piped(dataset: Dataset, size_hw: tuple[int, int], batch_size: int, threads: 
         dataset,
         size_hw=size_hw,
         batch_size=batch_size,
-        mean=(127.5, 127.5, 127.5),
-        std=(127.5, 127.5, 127.5),
+        preprocessing=SYMMETRIC,
         augmentation=Augmentation(brightness=0.1, contrast=0.1, saturation=0.1, hue=5),
         seed=0,
         steps_per_epoch=steps_per_epoch(len(dataset), batch_size),

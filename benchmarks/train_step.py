@@ -29,6 +29,7 @@ def main() -> None:
     from deeplabv3p.data.shapes import generate
     from deeplabv3p.losses import CrossEntropy
     from deeplabv3p.models import batchnorm, factory
+    from deeplabv3p.spec import SYMMETRIC
     from deeplabv3p.training.meter import Feed, StreamingMeanIoU
 
     size_hw, batch_size = options.model_input_shape, options.batch_size
@@ -50,8 +51,7 @@ def main() -> None:
                 dataset,
                 size_hw=size_hw,
                 batch_size=batch_size,
-                mean=(127.5,) * 3,
-                std=(127.5,) * 3,
+                preprocessing=SYMMETRIC,
                 augmentation=Augmentation(brightness=0.1, contrast=0.2, saturation=0.2),
                 seed=0,
                 steps_per_epoch=steps,

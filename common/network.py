@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from common import pretrained
 from common.cli import size_text
 from deeplabv3p.data.classes import ClassList, load_classes
 from deeplabv3p.errors import DataError, UsageError
@@ -15,8 +16,32 @@ from deeplabv3p.runtime import Runtime, keras_engine
 from deeplabv3p.runtime.artifact import ArtifactRef, find_spec, load_spec, open_artifact, parse_artifact
 from deeplabv3p.spec import ModelSpec
 
-DEFAULT_SIZE_HW = (512, 512)  # of weights that come without a spec, as is the output stride
-DEFAULT_OUTPUT_STRIDE = 16
+# Flag → the option of a model name that it sets.
+_NAME_FLAGS = {"alpha": "alpha", "head_width": "width", "head": "head", "decoder": "decoder", "subpixel": "subpixel"}
+
+
+def with_default_model(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, with the best trained model in the weights folder where they name no file; prints which it is.
+
+    Raises:
+        UsageError, DataError: there is none (the message says how to get one), or it is damaged.
+    """
+    if options.model_path is not None or options.weights_path is not None:
+        return options
+    found = pretrained.best_available(None if options.model_type is None else _model_name(options))
+    print(f"using {found}", flush=True)
+    values = vars(options) | dict.fromkeys(_NAME_FLAGS)
+    if found.bare is None:
+        values |= {"model_type": None, "model_path": str(found.path)}
+    else:
+        values |= {
+            "model_type": found.bare.model,
+            "weights_path": str(found.path),
+            "classes_path": options.classes_path or str(pretrained.ROOT / str(found.bare.classes)),
+            "model_input_shape": options.model_input_shape or found.bare.size_hw,
+            "output_stride": options.output_stride or found.bare.output_stride,
+        }
+    return argparse.Namespace(**values)
 
 
 def find_artifact(text: str) -> tuple[ArtifactRef, ModelSpec]:
@@ -101,7 +126,7 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
     """The Keras model that the flags name, at the size and output stride asked for, and its spec.
 
     A file with a spec tells everything itself, and the flags must agree with it. Weights without a spec are loaded into
-    the network of --model_type, --alpha, --classes_path, --model_input_shape and --output_stride.
+    the network of --model_type and the flags beside it, at --model_input_shape and --output_stride.
 
     Raises:
         UsageError: the flags do not fit together or do not fit the file.
@@ -133,7 +158,7 @@ def _keras_file(options: argparse.Namespace) -> Path:
     if options.model_path is None:
         path = Path(options.weights_path)
         if not path.is_file():
-            raise DataError(f"the weights file {path} does not exist.")
+            raise DataError(f"the weights file {path} does not exist.{pretrained.how_to_get(path)}")
         return path
     artifact, _ = find_artifact(options.model_path)
     if artifact.runtime != "keras":
@@ -146,28 +171,39 @@ def _build(options: argparse.Namespace, path: Path) -> tuple[Any, ModelSpec]:
         raise UsageError(f"{path} does not say its classes. Name them with --classes_path.")
     name = _model_name(options)
     classes = load_classes(options.classes_path).classes
-    size_hw = options.model_input_shape or DEFAULT_SIZE_HW
-    output_stride = options.output_stride or DEFAULT_OUTPUT_STRIDE
+    size_hw = options.model_input_shape or name.record.size_hw
+    output_stride = options.output_stride or name.record.output_stride
 
     from deeplabv3p.models.factory import build_model, model_spec
     from deeplabv3p.weights import load_weights
 
     model = build_model(name, num_classes=len(classes), size_hw=size_hw, output_stride=output_stride)
-    load_weights(model, path)
-    return model, model_spec(name, size_hw=size_hw, output_stride=output_stride, classes=classes)
+    loaded = load_weights(model, path)
+    spec = model_spec(
+        name,
+        size_hw=size_hw,
+        output_stride=output_stride,
+        classes=classes,
+        preprocessing=loaded.preprocessing,
+    )
+    return model, spec
 
 
 def _check_type(options: argparse.Namespace, spec: ModelSpec, path: Path) -> None:
     if options.model_type is None:
         return
     wanted, found = _model_name(options), spec.model.name
-    if str(wanted) != found and (options.alpha is not None or wanted.name != found.partition(":")[0]):
-        raise UsageError(f"{path} holds the network '{found}', not '{wanted}'. Change --model_type and --alpha.")
+    with_options = ":" in options.model_type or any(getattr(options, flag) is not None for flag in _NAME_FLAGS)
+    if str(wanted) != found and (with_options or wanted.name != found.partition(":")[0]):
+        raise UsageError(
+            f"{path} holds the network '{found}', not '{wanted}'. Change --model_type and what goes with it."
+        )
 
 
 def _model_name(options: argparse.Namespace) -> ModelName:
-    name = ModelName.parse(options.model_type)
-    return name if options.alpha is None else dataclasses.replace(name, alpha=options.alpha)
+    """--model_type, with the flags that change the network."""
+    given = {key: getattr(options, flag) for flag, key in _NAME_FLAGS.items() if getattr(options, flag) is not None}
+    return dataclasses.replace(ModelName.parse(options.model_type), **given)
 
 
 def _is_changed(spec: ModelSpec, options: argparse.Namespace) -> bool:

@@ -16,26 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import INTERRUPTED
 from common.console import ConsoleProgress, duration_text
+from common.first_weights import default_backbone_weights, make_network
 from common.runs import latest_run, new_run_folder
 from deeplabv3p import files
 from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
-from deeplabv3p.errors import DataError, UsageError
+from deeplabv3p.errors import DataError
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime import keras_engine
-from deeplabv3p.runtime.artifact import find_spec
 from deeplabv3p.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from deeplabv3p.spec import ModelSpec
     from deeplabv3p.training.fit import TrainResult
     from deeplabv3p.training.history import Row
 
 CONFIG_NAME = "config.json"
-WEIGHTS_FOLDER = Path(__file__).resolve().parents[1] / "weights"
 
-_NOT_SAVED = ("config", "resume", "log_dir")  # where options come from and go to, not what the run is
+_NOT_SAVED = ("config", "resume", "log_dir", "offline")  # where things come from and go to, not what the run is
 
 
 def start(options: argparse.Namespace) -> int:
@@ -45,10 +43,11 @@ def start(options: argparse.Namespace) -> int:
         UsageError, DataError: the options, the data or the weights cannot be used.
     """
     values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in _NOT_SAVED}
-    return _train(values, lambda: _new_run(values, options.log_dir), resumed=False)
+    values |= _defaults(values)
+    return _train(values, lambda: _new_run(values, options.log_dir), resumed=False, offline=options.offline)
 
 
-def resume(run: Path | None, log_dir: Path) -> int:
+def resume(run: Path | None, log_dir: Path, *, offline: bool) -> int:
     """Go on with a run (None: the newest in ``log_dir``) at the step where it stopped; returns the exit code.
 
     Raises:
@@ -61,7 +60,22 @@ def resume(run: Path | None, log_dir: Path) -> int:
         raise DataError(f"cannot resume {run}: {CONFIG_NAME} is missing or damaged ({error}).") from None
     for leftover in run.glob(".*.tmp*"):  # of a write that a kill cut short
         leftover.unlink(missing_ok=True)
-    return _train(values, lambda: run, resumed=True)
+    return _train(values, lambda: run, resumed=True, offline=offline)
+
+
+def _defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were left to the network: its usual input size, output stride and first weights."""
+    name = ModelName(values["model_type"])
+    record = name.record
+    chosen = {
+        "model_input_shape": record.size_hw,
+        "output_stride": record.output_stride,
+        "backbone_weights": default_backbone_weights(name),
+    }
+    missing = {key: value for key, value in chosen.items() if values[key] is None}
+    if missing.get("backbone_weights") == "none" and values["weights_path"] is None:
+        print(f"{record.name}: no ImageNet weights are known for it, so it starts from random ones", flush=True)
+    return missing
 
 
 def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
@@ -73,7 +87,7 @@ def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
     return run
 
 
-def _train(values: dict[str, Any], run_folder: Callable[[], Path], *, resumed: bool) -> int:
+def _train(values: dict[str, Any], run_folder: Callable[[], Path], *, resumed: bool, offline: bool) -> int:
     config = make_config(values)
     train_set, val_set = open_datasets(values)
 
@@ -85,7 +99,7 @@ def _train(values: dict[str, Any], run_folder: Callable[[], Path], *, resumed: b
         tf.config.experimental.enable_op_determinism()
     from deeplabv3p.training.fit import Report, fit
 
-    model, spec = make_network(config, train_set)
+    model, spec = make_network(config, train_set, resumed=resumed, offline=offline)
     run = run_folder()
     print(
         f"{spec.model.name}, output stride {config.output_stride}, {model.count_params() / 1e6:.2f} M parameters; "
@@ -133,60 +147,6 @@ def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
     if values["val_dataset_file"] is None:
         return split_dataset(samples, values["val_split"], values["seed"])
     return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore)
-
-
-def make_network(config: TrainConfig, dataset: Dataset) -> tuple[Any, ModelSpec]:
-    """The Keras network with its first weights, and the spec with the preprocessing those weights were trained with.
-
-    Raises:
-        UsageError, DataError: no such network, or weights that are missing or of another network.
-    """
-    from deeplabv3p.models.factory import build_model, model_spec
-
-    name = ModelName(config.model_type, config.alpha, config.head_width)
-    model = build_model(
-        name,
-        num_classes=len(dataset.classes),
-        size_hw=config.size_hw,
-        output_stride=config.output_stride,
-        dropout=config.dropout,
-        bn_momentum=config.bn_momentum,
-    )
-    mean, std = _load_first_weights(model, name, config)
-    spec = model_spec(
-        name,
-        size_hw=config.size_hw,
-        output_stride=config.output_stride,
-        classes=dataset.classes,
-        ignore_index=dataset.ignore_index,
-        mean=mean,
-        std=std,
-    )
-    return model, spec.replace(provenance={"dataset": dataset.source})
-
-
-def _load_first_weights(model: Any, name: ModelName, config: TrainConfig) -> tuple[Any, Any]:
-    """Fill the network; returns the mean and std its weights were trained with, None for the backbone's usual ones."""
-    from deeplabv3p import weights
-    from deeplabv3p.models import heads
-
-    if config.weights_path is not None:
-        loaded = weights.load_weights(model, config.weights_path, other_classes=True)
-        if loaded.skipped:
-            print(f"{config.weights_path} is of other classes: the classifier starts anew", flush=True)
-        own = find_spec(config.weights_path)
-        return (own.input.mean, own.input.std) if own else (None, None)
-    source = config.backbone_weights
-    if source == "imagenet":
-        if config.alpha not in name.backbone.alphas:
-            known = ", ".join(f"{alpha:g}" for alpha in name.backbone.alphas)
-            raise UsageError(f"there are no ImageNet weights for --alpha {config.alpha:g}, only for {known}.")
-        file = name.backbone.imagenet_file.format(alpha=config.alpha)
-        source = str(weights.imagenet_path(file, WEIGHTS_FOLDER))
-    elif source == "none":
-        return None, None
-    loaded = weights.load_backbone(model, source, head_prefixes=heads.PREFIXES)
-    return loaded.mean, loaded.std
 
 
 def _print_epoch(row: Row) -> None:

@@ -7,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from deeplabv3p.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @contextlib.contextmanager
@@ -64,6 +64,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: the file is missing, damaged, or holds something else than plain arrays.
     """
+    import numpy as np  # here: what only names files, such as `--help`, does without
+
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

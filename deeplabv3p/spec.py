@@ -43,6 +43,23 @@ class ModelInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What a network's weights were trained with: (x − mean) / std of pixels 0 to 255, in the order of ``color``."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    color: Color = "RGB"
+
+
+SYMMETRIC = Preprocessing((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+"""−1 to 1: TensorFlow's mobile networks and Google's DeepLab releases."""
+IMAGENET_STATISTICS = Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225) of 255: torch's weights, and newer Keras ones."""
+CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "BGR")
+"""BGR without the mean, not scaled: the first ResNet and VGG weights."""
+
+
+@dataclasses.dataclass(frozen=True)
 class InputSpec:
     """The input tensor and how a picture becomes one.
 
@@ -64,6 +81,10 @@ class InputSpec:
     resize: Resize
     pad_value: float
     interpolation: Literal["bilinear"]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.mean, self.std, self.color)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 
 import deeplab
+from deeplabv3p import weights
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.inference import predict
 from deeplabv3p.models.factory import build_model, model_spec
 from deeplabv3p.runtime import keras_engine
 from deeplabv3p.runtime.artifact import load_spec, open_artifact
-from deeplabv3p.spec import ClassInfo, ModelSpec
+from deeplabv3p.spec import ClassInfo, ModelSpec, Preprocessing
 
 NAME = "mobilenetv2_lite:alpha=0.35"
+PREPROCESSING = Preprocessing((120, 121, 122), (60, 61, 62))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(1)
     model = build_model(NAME, num_classes=2, size_hw=(64, 64))
     classes = (ClassInfo("sky", (1, 2, 3)), ClassInfo("sea", (4, 5, 6)))
-    spec = model_spec(NAME, size_hw=(64, 64), output_stride=16, classes=classes, mean=(120, 121, 122), std=(60, 61, 62))
+    spec = model_spec(NAME, size_hw=(64, 64), output_stride=16, classes=classes, preprocessing=PREPROCESSING)
     spec = spec.replace(provenance={"dataset": "train.txt", "protocol": "at 64x64", "miou": 0.5})
     keras_engine.save_model(model, spec, folder / "net.keras")
     model.save_weights(folder / "net.weights.h5")
@@ -97,6 +100,32 @@ def test_bare_weights(net: Path, tmp_path: Path) -> None:
     after = tensors(tmp_path / "b.keras")
     for key, value in tensors(net / "net.keras").items():
         np.testing.assert_array_equal(value, after[key])
+
+
+def test_bare_weights_of_another_head_and_their_own_preprocessing(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mobilenetv2_lite:alpha=0.35,width=16,head=none,decoder=1,subpixel=2"
+    build_model(name, num_classes=2, size_hw=(64, 64)).save_weights(tmp_path / "w.weights.h5")
+    load = weights.load_weights
+    monkeypatch.setattr(
+        weights, "load_weights", lambda *args: dataclasses.replace(load(*args), preprocessing=PREPROCESSING)
+    )
+    flags = ["--alpha=0.35", "--head_width=16", "--head=none", "--decoder", "--subpixel=2", "--model_input_shape=64x64"]
+    flags += [f"--classes_path={net / 'classes.txt'}", f"--weights_path={tmp_path / 'w.weights.h5'}"]
+    spec = dump(tmp_path / "c.keras", "--model_type=mobilenetv2_lite", *flags)
+    assert (spec.model.name, spec.output.stride, spec.input.preprocessing) == (name, 2, PREPROCESSING)
+    whole = [f"--weights_path={tmp_path / 'c.keras'}", "--model_type=mobilenetv2_lite"]
+    with pytest.raises(UsageError, match="not 'mobilenetv2_lite:decoder=1'"):
+        dump(tmp_path / "d.keras", *whole, "--decoder")
+
+
+def test_bare_weights_take_the_usual_size_and_stride_of_their_network(net: Path, tmp_path: Path) -> None:
+    name = "deeplabv3_mobilenetv2:alpha=0.35,width=16"
+    build_model(name, num_classes=2, size_hw=(64, 64)).save_weights(tmp_path / "w.weights.h5")
+    flags = [f"--model_type={name}", f"--classes_path={net / 'classes.txt'}"]
+    spec = dump(tmp_path / "c.keras", *flags, f"--weights_path={tmp_path / 'w.weights.h5'}")
+    assert (spec.input.size_hw, spec.model.output_stride, spec.input.resize) == ((513, 513), 8, "pad")
 
 
 def test_weights_that_disagree_with_the_flags(net: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def trained(shapes, tmp_path_factory) -> Path:
     return logs / "000"
 
 
-def test_a_run_folder_holds_what_the_docs_say(trained):
+def test_a_run_folder_holds_what_the_docs_say(trained, shapes):
     names = {p.name for p in trained.iterdir()}
     models = {"best.keras", "last.keras", "trained_final.keras"}
     sidecars = {f"{name}.spec.json" for name in models}
@@ -83,7 +84,9 @@ def test_a_run_folder_holds_what_the_docs_say(trained):
     assert config["options"]["learning_rate"] == 2e-3
     assert config["options"]["batch_size"] == 4, "the recipe wins over the default"
     assert config["options"]["output_stride"] == 16, "the default is written down, too"
-    assert load_spec(trained / "best.keras").model.name == "mobilenetv2:alpha=0.35,width=16"
+    spec = load_spec(trained / "best.keras")
+    assert spec.model.name == "mobilenetv2:alpha=0.35,width=16"
+    assert spec.provenance.dataset == f"{shapes.name}/train.txt", "a model that is passed on tells nobody's folders"
 
 
 def test_eval_gives_the_score_that_training_saw(trained, shapes, tmp_path):
@@ -219,18 +222,61 @@ def test_bad_input_is_one_clear_line_and_exit_code_3(what, said, shapes, tmp_pat
 
 
 def test_imagenet_weights_offline_are_a_message(shapes, tmp_path, capsys, monkeypatch):
-    from common import training
-    from deeplabv3p import weights
+    from common import pretrained
 
-    def offline(*args, **kwargs):
-        raise OSError("Name or service not known")
-
+    (tmp_path / "weights").mkdir()
+    shutil.copy(pretrained.WEIGHTS_FOLDER / "manifest.toml", tmp_path / "weights")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(training, "WEIGHTS_FOLDER", tmp_path / "weights")
-    monkeypatch.setattr(weights.urllib.request, "urlopen", offline)
-    assert run(arguments(shapes, tmp_path / "logs", "--backbone_weights", "imagenet")) == 3
-    assert "--backbone_weights" in capsys.readouterr().err
+    monkeypatch.setattr(pretrained, "WEIGHTS_FOLDER", tmp_path / "weights")
+    assert run(arguments(shapes, tmp_path / "logs", "--backbone_weights", "imagenet", "--offline")) == 3
+    error = capsys.readouterr().err
+    assert "0.35_224_no_top.h5" in error
+    assert str(tmp_path / "weights") in error
     assert not (tmp_path / "logs").exists()
+
+
+def test_what_is_left_to_the_network_is_chosen_by_it(shapes, tmp_path, capsys):
+    """A network without ImageNet weights and with one output stride only."""
+    recipe = shapes / "whole.toml"
+    lines = [line for line in RECIPE.splitlines() if not line.startswith(("backbone_weights", "model_type"))]
+    recipe.write_text("\n".join([*lines, 'model_type = "fast_scnn"']))
+    argv = ["--config", str(recipe), *arguments(shapes, tmp_path)[2:], "--total_epoch", "1", "--transfer_epoch", "0"]
+    assert run(argv) == 0
+    assert "fast_scnn: no ImageNet weights are known for it" in capsys.readouterr().out
+    options = json.loads((tmp_path / "000" / "config.json").read_text())["options"]
+    assert (options["output_stride"], options["backbone_weights"]) == (32, "none")
+    assert load_spec(tmp_path / "000" / "best.keras").output.stride == 8
+
+
+def test_head_options_reach_the_network(shapes, tmp_path):
+    flags = ["--head", "aspp_lite", "--no-decoder", "--subpixel", "4", "--total_epoch", "1", "--transfer_epoch", "0"]
+    assert run(arguments(shapes, tmp_path, *flags)) == 0
+    spec = load_spec(tmp_path / "000" / "best.keras")
+    assert spec.model.name == "mobilenetv2:alpha=0.35,width=16,head=aspp_lite,decoder=0,subpixel=4"
+    assert spec.output.stride == 4
+
+
+def test_a_frozen_graph_is_fine_tuned_on_other_classes_in_one_command(deeplab_data, shapes, tmp_path, capsys):
+    """Its folded batch norms get statistics of the training pictures, all but the classifier is kept."""
+    graph = deeplab_data / "weights" / "deeplabv3_mnv2_pascal_trainval" / "frozen_inference_graph_rebuilt.pb"
+    flags = [
+        "--model_type",
+        "deeplabv3_mobilenetv2",
+        "--alpha",
+        "1",
+        "--head_width",
+        "256",
+        "--weights_path",
+        str(graph),
+    ]
+    assert run(arguments(shapes, tmp_path, *flags, "--total_epoch", "1")) == 0
+    said = capsys.readouterr().out
+    assert "all but the classifier is kept, which starts anew" in said
+    assert "measured on 12 training pictures" in said
+    spec = load_spec(tmp_path / "000" / "best.keras")
+    assert spec.output.align_corners
+    assert spec.input.resize == "pad"
+    assert spec.num_classes == len((shapes / "classes.txt").read_text().split("\n")) - 1
 
 
 def test_ctrl_c_saves_and_resume_goes_on(shapes, tmp_path):

@@ -20,7 +20,7 @@ def save(path: Path, *, compiled: bool = False, any_size: bool = False) -> Path:
     keras = keras_engine.import_keras()
     image = keras.Input((None, None, 3) if any_size else (*SIZE_HW, 3), name="image")
     logits = keras.layers.Conv2D(3, 1, name="logits")
-    model = keras.Model(image, logits(keras.layers.AveragePooling2D(4)(image)), name="colors")
+    model = keras.Model(image, logits(keras.layers.AveragePooling2D(4, name="pool")(image)), name="colors")
     # (x − 127.5) / 127.5: red is (1, −1, −1), blue (−1, −1, 1), dark (−1, −1, −1).
     logits.set_weights([np.array([[[[0, 3, -3], [0, 0, 0], [0, -3, 3]]]], np.float32), np.array([1, 0, 0], np.float32)])
     if compiled:

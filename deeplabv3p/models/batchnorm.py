@@ -14,36 +14,42 @@ import numpy as np
 from keras import layers
 
 from deeplabv3p.models import graph
+from deeplabv3p.models.fused import replacement
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """The same function and the same moving statistics as stock batch normalization, computed by TensorFlow's
-    ``FusedBatchNormV3`` while training over [B, H, W, C]. Keras 3 composes it from many small operations instead, which
-    makes a training step of a depthwise network on a CPU about 1.5 times slower (``benchmarks/train_step.py``).
-    Frozen, synchronized, or on another backend, it is the stock layer.
+    """The same function and the same moving statistics as stock batch normalization, computed over [B, H, W, C] by
+    TensorFlow's ``FusedBatchNormV3``: with the statistics of the batch in training, with the moving ones where it is
+    frozen or not training. Keras 3 composes it from many small operations instead, which makes a training step of a
+    depthwise network on a CPU about 1.5 times slower (``benchmarks/train_step.py``).
+    Synchronized, or on another backend, it is the stock layer.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        fusable = training and self.trainable and not self.synchronized and mask is None and len(inputs.shape) == 4
+        fusable = not self.synchronized and mask is None and len(inputs.shape) == 4 and self.axis in (-1, 3)
         if not fusable or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
         channels = inputs.shape[-1]
+        scale = self.gamma.value if self.scale else tf.ones([channels])
+        offset = self.beta.value if self.center else tf.zeros([channels])
+        learning = bool(training and self.trainable)  # frozen or in use: the moving statistics normalize
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma.value if self.scale else tf.ones([channels]),
-            offset=self.beta.value if self.center else tf.zeros([channels]),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
+            scale=scale,
+            offset=offset,
+            mean=tf.zeros([0]) if learning else self.moving_mean.value,
+            variance=tf.zeros([0]) if learning else self.moving_variance.value,
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=learning,
         )
-        # The kernel reports the sample variance (divided by n − 1); Keras' moving variance averages the population's.
-        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
-        variance = variance * ((count - 1.0) / count)
-        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
-        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
+        if learning:
+            # The kernel reports the sample variance (divided by n − 1); Keras averages that of the population.
+            count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), variance.dtype)
+            variance = variance * ((count - 1.0) / count)
+            self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
+            self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return outputs
 
 
@@ -55,13 +61,15 @@ def set_momentum(model: keras.Model, momentum: float) -> None:
 
 
 def for_training(model: keras.Model, *, fused: bool = True, synchronized: bool = False) -> keras.Model:
-    """A clone for training: fused batch norm, or batch norm whose statistics span all devices (which is not fused)."""
+    """A clone for training: fused layers (see also :mod:`deeplabv3p.models.fused`), or batch norm whose statistics span
+    all devices (then nothing is fused)."""
+    fused = fused and not synchronized
 
     def edit(layer: layers.Layer) -> layers.Layer | None:
         if isinstance(layer, layers.BatchNormalization):
-            kind = FusedBatchNormalization if fused and not synchronized else layers.BatchNormalization
+            kind = FusedBatchNormalization if fused else layers.BatchNormalization
             return kind.from_config({**layer.get_config(), "synchronized": synchronized})
-        return None
+        return replacement(layer) if fused else None
 
     return graph.clone(model, edit)
 
@@ -69,11 +77,15 @@ def for_training(model: keras.Model, *, fused: bool = True, synchronized: bool =
 def reestimate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     """Replace the moving statistics by the plain average over ``batches`` (float32 [B, H, W, 3], normalised).
 
-    Useful after a short training, after averaging weights, and to make a randomly initialised network non-degenerate.
+    Dropout is off meanwhile: the statistics are for inference, which has none. Useful after a short training, after
+    averaging weights, and to make a randomly initialised network non-degenerate.
     """
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
+    dropouts = [layer for layer in model.layers if isinstance(layer, layers.Dropout)]
+    momenta, rates = [layer.momentum for layer in norms], [layer.rate for layer in dropouts]
     try:
+        for layer in dropouts:
+            layer.rate = 0.0
         for index, batch in enumerate(batches):
             for layer in norms:
                 layer.momentum = index / (index + 1)  # the running mean of the first index + 1 batches
@@ -81,3 +93,5 @@ def reestimate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:
     finally:
         for layer, momentum in zip(norms, momenta, strict=True):
             layer.momentum = momentum
+        for layer, rate in zip(dropouts, rates, strict=True):
+            layer.rate = rate

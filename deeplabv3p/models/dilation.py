@@ -1,9 +1,11 @@
 """Any output stride for a network that was published at stride 32: late strides become dilation (à trous).
 
 The graph is cloned, not rewritten by hand, so layer names stay and ImageNet weights load by name. The property that
-holds, away from the border and for the same weights: dense features sampled every k-th pixel equal those of the
-original. The phase of that sampling comes from the explicit padding before strided convolutions, which
-``keras.applications`` chooses by the parity of the feature map: 0 at odd sizes, k − 1 at even ones.
+holds, for the same weights: dense features sampled every k-th pixel equal those of the original. The phase of that
+sampling comes from the padding in front of strided convolutions. It is 0 where that is half the kernel (ResNet). Where
+``keras.applications`` chooses it by the parity of the feature map, as "same" does, it is 0 at odd sizes and k − 1 at
+even ones. A kernel of 2 pixels (ConvNeXt) has no middle: dense, it reads its pixel and the next; at rate 2, the pixels
+on both sides of its own. Means over the map (squeeze and excitation) are the one thing that the property leaves out.
 """
 
 from __future__ import annotations

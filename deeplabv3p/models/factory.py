@@ -7,8 +7,8 @@ from keras import layers
 
 from deeplabv3p.errors import UsageError
 from deeplabv3p.models import backbones, batchnorm, graph, heads
-from deeplabv3p.models.registry import OUTPUT_STRIDES, ModelName
-from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Provenance
+from deeplabv3p.models.registry import ModelName
+from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Preprocessing, Provenance
 
 MIN_SIDE = 32
 
@@ -18,7 +18,7 @@ def build_model(
     *,
     num_classes: int,
     size_hw: tuple[int, int],
-    output_stride: int = 16,
+    output_stride: int | None = None,
     dropout: float = 0.5,
     bn_momentum: float = 0.99,
 ) -> keras.Model:
@@ -28,7 +28,7 @@ def build_model(
         name: a registry name, with options if wanted: ``mobilenetv2``, ``mobilenetv2:alpha=0.5``.
         num_classes: K.
         size_hw: input size in pixels, any from 32 up, odd and non-square included.
-        output_stride: 8, 16 or 32 input pixels per feature pixel in front of the head.
+        output_stride: 8, 16 or 32 input pixels per feature pixel in front of the head (None: the network's usual one).
         dropout: rate in front of the decoder or classifier, while training.
         bn_momentum: share of the old moving statistics that a training step keeps, in every batch norm.
 
@@ -40,27 +40,44 @@ def build_model(
         UsageError: unknown name, or a size or output stride that cannot be built.
     """
     model_name = ModelName.parse(name) if isinstance(name, str) else name
-    if output_stride not in OUTPUT_STRIDES:
-        raise UsageError(f"output stride is {output_stride}, expected one of {OUTPUT_STRIDES}.")
+    record = model_name.record
+    output_stride = output_stride or record.output_stride
+    stride = logit_stride(model_name, output_stride)
     if min(size_hw) < MIN_SIDE:
         raise UsageError(f"input size is {size_hw[0]}x{size_hw[1]}, expected at least {MIN_SIDE} pixels a side.")
-    record = model_name.record
     image, features = backbones.BUILDERS[record.backbone](size_hw, output_stride, model_name.alpha)
-    head = heads.aspp if record.head == "aspp" else heads.aspp_lite
-    x = head(features[output_stride], output_stride, width=model_name.width, dropout=dropout)
+    if record.features_stride is not None:
+        x = layers.Dropout(dropout, name="decoder_dropout")(features[record.features_stride])
+    elif record.head == "none":
+        x = layers.Dropout(dropout, name="aspp_dropout")(features[output_stride])
+    else:
+        head = heads.aspp if record.head == "aspp" else heads.aspp_lite
+        x = head(features[output_stride], output_stride, width=model_name.width, dropout=dropout)
     if record.decoder:
         x = heads.decoder(x, features[4], width=model_name.width)
-    # Half precision may reach the head; the classifier and what follows stay float32.
-    logits = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
+    logits_hw = (-(-size_hw[0] // stride), -(-size_hw[1] // stride))
+    logits = heads.classifier(x, num_classes, subpixel=model_name.subpixel, size_hw=logits_hw)
     model = keras.Model(image, logits, name=record.name)
     batchnorm.set_momentum(model, bn_momentum)
     return model
 
 
 def logit_stride(name: str | ModelName, output_stride: int) -> int:
-    """Input pixels per logit pixel: the decoder's 4, or the output stride where there is no decoder."""
+    """Input pixels per logit pixel: the decoder's 4, or the output stride where there is no decoder, or a whole
+    network's own, divided by the sub-pixel factor.
+
+    Raises:
+        UsageError: the network cannot be built at this output stride, or the sub-pixel factor is larger than it.
+    """
     model_name = ModelName.parse(name) if isinstance(name, str) else name
-    return 4 if model_name.record.decoder else output_stride
+    record = model_name.record
+    if output_stride not in record.output_strides:
+        known = " or ".join(map(str, record.output_strides))
+        raise UsageError(f"output stride is {output_stride}, '{record.name}' can be built at {known}.")
+    stride = record.features_stride or (4 if record.decoder else output_stride)
+    if stride < model_name.subpixel:
+        raise UsageError(f"sub-pixel factor is {model_name.subpixel}, more than the stride {stride} of the features.")
+    return stride // model_name.subpixel
 
 
 def model_spec(
@@ -70,11 +87,11 @@ def model_spec(
     output_stride: int,
     classes: tuple[ClassInfo, ...],
     ignore_index: int | None = 255,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> ModelSpec:
-    """The spec of a network of :func:`build_model`. ``mean`` and ``std`` default to the backbone's own."""
+    """The spec of a network of :func:`build_model`. ``preprocessing`` defaults to the backbone's own."""
     model_name = ModelName.parse(name) if isinstance(name, str) else name
+    record, preprocessing = model_name.record, preprocessing or model_name.backbone.preprocessing
     return ModelSpec(
         schema_version=1,
         task="segmentation",
@@ -85,12 +102,12 @@ def model_spec(
             max_side=None,
             layout="NHWC",
             dtype="float32",
-            color="RGB",
-            mean=mean or model_name.backbone.mean,
-            std=std or model_name.backbone.std,
+            color=preprocessing.color,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
             scale=None,
             zero_point=None,
-            resize="stretch",
+            resize=record.resize,
             pad_value=127.5,
             interpolation="bilinear",
         ),
@@ -99,7 +116,7 @@ def model_spec(
             layout="NHWC",
             kind="logits",
             stride=logit_stride(model_name, output_stride),
-            align_corners=False,
+            align_corners=record.align_corners,
             scale=None,
             zero_point=None,
         ),

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from deeplabv3p.data.augment import Augmentation
+from deeplabv3p.models.registry import Head, ModelName
 
 Optimizer = Literal["adam", "adamw", "rmsprop", "sgd"]
 Decay = Literal["None", "cosine", "exponential", "polynomial", "piecewise_constant"]
@@ -22,6 +23,9 @@ class TrainConfig:
     model_type: str = "mobilenetv2_lite"
     alpha: float = 1.0
     head_width: int = 256
+    head: Head | None = None
+    decoder: bool | None = None
+    subpixel: int = 1
     backbone_weights: str = "imagenet"
     weights_path: str | None = None
     size_hw: tuple[int, int] = (512, 512)
@@ -46,3 +50,8 @@ class TrainConfig:
     threads: int = 2
     deterministic: bool = False
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+
+    @property
+    def model_name(self) -> ModelName:
+        """The network's name with its options."""
+        return ModelName(self.model_type, self.alpha, self.head_width, self.head, self.decoder, self.subpixel)

@@ -155,7 +155,7 @@ class _Fit:
         optimizer = make_optimizer(self.config, make_schedule(self.config, (stage.end - stage.start) * self.steps))
         self.model.compile(
             optimizer,
-            loss=CrossEntropy(),
+            loss=CrossEntropy(self.spec.output.align_corners),
             metrics=[StreamingMeanIoU(self.spec.num_classes)],
             # XLA on CPUs is many times slower for dilated and depthwise convolutions.
             jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
@@ -176,8 +176,7 @@ class _Fit:
             self.train_set,
             size_hw=self.config.size_hw,
             batch_size=self.config.batch_size,
-            mean=self.spec.input.mean,
-            std=self.spec.input.std,
+            preprocessing=self.spec.input.preprocessing,
             augmentation=self.config.augmentation,
             seed=self.config.seed,
             steps_per_epoch=self.steps,

@@ -19,9 +19,10 @@ from deeplabv3p.data.dataset import Dataset, open_dataset
 from deeplabv3p.data.pipeline import Batch, batches, steps_per_epoch
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.pixels import IGNORE, normalize
-from deeplabv3p.spec import ClassInfo
+from deeplabv3p.spec import ClassInfo, Preprocessing
 
 MEAN, STD = (120.0, 115.0, 105.0), (58.0, 57.0, 56.0)
+PREPROCESSING = Preprocessing(MEAN, STD)
 COUNT = 7
 NO_CHANGE = Augmentation((1, 1), flip=0)
 SIZE = (24, 32)
@@ -46,8 +47,7 @@ def run(dataset: Dataset, **changes: Any) -> list[Batch]:
     options: dict[str, Any] = {
         "size_hw": SIZE,
         "batch_size": 2,
-        "mean": MEAN,
-        "std": STD,
+        "preprocessing": PREPROCESSING,
         "augmentation": Augmentation(brightness=0.2, saturation=0.3),
         "seed": 5,
         "steps_per_epoch": 3,
@@ -135,8 +135,7 @@ def test_the_state_is_the_step(dataset: Dataset) -> None:
         dataset,
         size_hw=SIZE,
         batch_size=2,
-        mean=MEAN,
-        std=STD,
+        preprocessing=PREPROCESSING,
         augmentation=NO_CHANGE,
         seed=5,
         steps_per_epoch=3,
@@ -184,6 +183,16 @@ def test_a_small_picture_is_surrounded_by_zeros_and_ignore(dataset: Dataset) -> 
     assert np.abs(images[outside]).max() == 0
 
 
+def test_blue_first_is_the_same_picture_with_its_channels_turned(dataset: Dataset) -> None:
+    """Also outside the pictures, where the mean, whatever its order, becomes 0."""
+    large = {"size_hw": (40, 50), "augmentation": Augmentation(brightness=0.5), "steps_per_epoch": 1, "epochs": 1}
+    [(rgb, labels)] = run(dataset, **large)
+    [(bgr, same)] = run(dataset, preprocessing=Preprocessing(MEAN[::-1], STD[::-1], "BGR"), **large)
+    assert (rgb[..., 0] != rgb[..., 2]).any()
+    np.testing.assert_array_equal(rgb, bgr[..., ::-1])
+    np.testing.assert_array_equal(labels, same)
+
+
 def test_a_file_that_cannot_be_read_is_its_data_error(dataset: Dataset, tmp_path: Path) -> None:
     good = dataset.samples[0]
     broken = tmp_path / "broken.png"
@@ -205,8 +214,7 @@ def test_memory_does_not_grow_with_the_pictures(dataset: Dataset) -> None:
             dataset,
             size_hw=(64, 64),
             batch_size=4,
-            mean=MEAN,
-            std=STD,
+            preprocessing=PREPROCESSING,
             augmentation=Augmentation(),
             seed=0,
             steps_per_epoch=2,

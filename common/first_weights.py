@@ -1,0 +1,137 @@
+"""The network that train.py starts with: built by name, filled from a file, its batch norms ready to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common import pretrained
+from deeplabv3p.data.augment import Augmentation
+from deeplabv3p.data.dataset import Dataset
+from deeplabv3p.errors import UsageError
+from deeplabv3p.models.registry import ModelName
+from deeplabv3p.runtime.artifact import find_spec
+from deeplabv3p.spec import ModelSpec, Preprocessing
+from deeplabv3p.training.config import TrainConfig
+
+MEASURED_PICTURES = 64  # enough for stable channel statistics: each picture gives thousands of pixels
+
+
+def default_backbone_weights(name: ModelName) -> str:
+    """``imagenet`` where the backbone has such weights, else ``none``."""
+    return "none" if name.backbone.imagenet_file is None else "imagenet"
+
+
+def make_network(config: TrainConfig, dataset: Dataset, *, resumed: bool, offline: bool) -> tuple[Any, ModelSpec]:
+    """The Keras network with its first weights, and the spec with the preprocessing those weights were trained with.
+
+    Raises:
+        UsageError, DataError: no such network, or weights that are missing or of another network.
+    """
+    from deeplabv3p.models.factory import build_model, model_spec
+
+    name = config.model_name
+    model = build_model(
+        name,
+        num_classes=len(dataset.classes),
+        size_hw=config.size_hw,
+        output_stride=config.output_stride,
+        dropout=config.dropout,
+        bn_momentum=config.bn_momentum,
+    )
+    preprocessing, filled = _fill(model, name, config, offline)
+    spec = model_spec(
+        name,
+        size_hw=config.size_hw,
+        output_stride=config.output_stride,
+        classes=dataset.classes,
+        ignore_index=dataset.ignore_index,
+        preprocessing=preprocessing,
+    )
+    if filled is not None and not resumed:
+        _unfold(model, config, dataset, spec.input.preprocessing, filled)
+    return model, spec.replace(provenance={"dataset": "/".join(Path(dataset.source).parts[-2:])})
+
+
+def _fill(
+    model: Any, name: ModelName, config: TrainConfig, offline: bool
+) -> tuple[Preprocessing | None, Callable[[str], bool] | None]:
+    """Load the weights that the options name.
+
+    Returns:
+        The preprocessing they were trained with, None for the backbone's usual one; and which layers they filled, by
+        name, None for none.
+    """
+    from deeplabv3p import weights
+    from deeplabv3p.models import heads
+
+    if config.weights_path is not None:
+        loaded = weights.load_weights(model, config.weights_path, other_classes=True)
+        if loaded.skipped:
+            print(
+                f"{config.weights_path} is of other classes: all but the classifier is kept, which starts anew",
+                flush=True,
+            )
+        own = find_spec(config.weights_path)
+        return own.input.preprocessing if own else loaded.preprocessing, lambda layer: True
+    source = config.backbone_weights
+    if source == "none":
+        return None, None
+    if source == "imagenet":
+        source = str(pretrained.fetch_weights(_imagenet_file(name), offline=offline).path)
+    loaded = weights.load_backbone(model, source, head_prefixes=heads.PREFIXES)
+    return loaded.preprocessing, lambda layer: not layer.startswith(heads.PREFIXES)
+
+
+def _imagenet_file(name: ModelName) -> str:
+    """The name of the file of the backbone's ImageNet weights."""
+    backbone = name.backbone
+    if backbone.imagenet_file is None:
+        raise UsageError(f"there are no ImageNet weights for {backbone.name}. Use --backbone_weights none, or a file.")
+    if name.alpha not in backbone.alphas:
+        known = ", ".join(f"{alpha:g}" for alpha in backbone.alphas)
+        raise UsageError(
+            f"there are no ImageNet weights for {backbone.name} with --alpha {name.alpha:g}, only for {known}. "
+            "Use one of these, --backbone_weights none, or a file."
+        )
+    return backbone.imagenet_file.format(alpha=name.alpha)
+
+
+def _unfold(
+    model: Any, config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, filled: Callable[[str], bool]
+) -> None:
+    """Measure batch-norm statistics on training pictures where the weights came without (a frozen graph's)."""
+    from deeplabv3p.models import heads, unfold
+
+    if not unfold.is_folded(model, lambda layer: filled(layer) and not layer.startswith(heads.PREFIXES)):
+        return
+    pictures = _pictures(config, dataset, preprocessing)
+    count = unfold.measure_statistics(model, pictures, filled)
+    print(f"the weights came without batch-norm statistics: measured on {count} training pictures", flush=True)
+
+
+def _pictures(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
+    """Training pictures at the size of the crops, not augmented, one at a time."""
+    from deeplabv3p.data.pipeline import batches
+
+    count = min(MEASURED_PICTURES, len(dataset))
+    iterator = batches(
+        dataset,
+        size_hw=config.size_hw,
+        batch_size=1,
+        preprocessing=preprocessing,
+        augmentation=Augmentation(scale=(1.0, 1.0), flip=0.0),
+        seed=config.seed,
+        steps_per_epoch=count,
+        epochs=1,
+        threads=config.threads,
+    )
+    try:
+        yield from (images for images, _ in islice(iterator, count))
+    finally:
+        iterator.close()
