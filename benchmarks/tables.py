@@ -1,4 +1,4 @@
-"""Write the tables of README.md and benchmarks/README.md from the JSON files beside this script.
+"""Write the tables of README.md, docs/models.md and benchmarks/README.md from the JSON files beside this script.
 
 A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; what is between them is replaced.
 """
@@ -15,7 +15,7 @@ from common import cli
 from deeplabv3p import files
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE / "README.md", HERE.parent / "README.md")
+PAGES = (HERE / "README.md", HERE.parent / "README.md", HERE.parent / "docs" / "models.md")
 
 
 def main() -> None:
@@ -65,6 +65,32 @@ def _memory(result: dict[str, Any]) -> str:
     return _table(["pictures", "train.py, peak MiB", "eval.py, peak MiB"], rows)
 
 
+# GFLOPs and millions of parameters at 512x512, output stride 16, that the model set which this project follows
+# publishes. docs/models.md says why ours differ.
+PUBLISHED = {
+    "xception": ("102.73", "41.06"),
+    "resnet50": ("73.95", "26.72"),
+    "mobilenetv3large": ("9.52", "3.51"),
+    "peleenet_lite": ("7.64", "2.59"),
+    "mobilenetv2_lite": ("5.24", "2.11"),
+    "mobilenetv3small_lite": ("1.36", "1.06"),
+}
+
+
+def _model_statistics(result: dict[str, Any]) -> str:
+    head = ["`--model_type`", "input", "output stride", "parameters, M", "GMACs", "GFLOPs", "peak activations, MiB"]
+    head += ["forward, ms (p10 to p90)", "published: GFLOPs", "published: parameters, M"]
+    rows = []
+    for row in result["rows"]:
+        millions, latency = row["parameters"] / 1e6, row["latency_ms"]
+        figures = [f"{millions:.2f}", f"{row['macs'] / 1e9:.2f}", f"{row['flops'] / 1e9:.2f}"]
+        figures.append(f"{row['peak_activation_bytes'] / 2**20:.0f}")
+        timed = f"{latency['median']:.0f} ({latency['p10']:.0f} to {latency['p90']:.0f})" if latency else ""
+        published = PUBLISHED.get(row["name"], ("", ""))
+        rows.append([f"`{row['name']}`", row["size_hw"], str(row["output_stride"]), *figures, timed, *published])
+    return _table(head, rows)
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -75,6 +101,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "train_step": _train_step,
     "input_pipeline": _input_pipeline,
     "memory": _memory,
+    "model_statistics": _model_statistics,
 }
 
 if __name__ == "__main__":

@@ -103,6 +103,10 @@ def test_what_a_device_needs_loads_no_keras():
         ("eval.py", "--save_result"),
         ("deeplab.py", "--dump_model"),
         ("tools/demo.py", "--folder"),
+        ("tools/model_converter/download_weights.py", "--offline"),
+        ("tools/model_converter/import_weights.py", "--partial"),
+        ("tools/evaluation/model_statistics.py", "--per_layer"),
+        ("tools/evaluation/layer_check.py", "--layer"),
     ],
 )
 def test_help_is_quick_and_imports_nothing_heavy(script, flag):
