@@ -20,7 +20,8 @@ PAGES = (HERE / "README.md", HERE.parent / "README.md", HERE.parent / "docs" / "
 
 def main() -> None:
     cli.Parser(__doc__ or "").parse_args()
-    tables = {name: make(json.loads((HERE / f"{name}.json").read_text())) for name, make in MAKERS.items()}
+    results = {name: HERE / f"{name}.json" for name in MAKERS}
+    tables = {name: MAKERS[name](json.loads(file.read_text())) for name, file in results.items() if file.exists()}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for name, table in tables.items():
@@ -91,6 +92,90 @@ def _model_statistics(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _models(result: dict[str, Any]) -> str:
+    head = [
+        "`--model_type`",
+        "batch",
+        "GFLOPs",
+        "forward, ms",
+        "step, ms",
+        "PyTorch",
+        "GFLOPs",
+        "forward, ms",
+        "step, ms",
+    ]
+    head += ["step: times as fast per GFLOP", "twin in PyTorch: step, ms", "times as fast", "than plain Keras"]
+    rows = []
+    for row in result["rows"]:
+        faster = speedups(row)
+        cells = [f"`{row['model']}`", str(row.get("batch_size", ""))]
+        for kind in ("keras", "torch"):
+            cells += [str(row.get(kind, {}).get("network", "none"))] if kind == "torch" else []
+            figures = row.get(kind, {})
+            if "train" in figures:
+                timed = (f"{figures[what]['ms']['median']:.0f} ({figures[what]['ms_per_gflop']:.1f})" for what in STEPS)
+                cells += [f"{figures['gflops']:.1f}", *timed]
+            else:
+                cells += [figures.get("error", ""), "", ""]
+        cells.append(f"**{faster['torch']:.2f}**" if "torch" in faster else "")
+        cells += (
+            [f"{row['twin']['train']['ms']['median']:.0f}", f"**{faster['twin']:.2f}**"]
+            if "twin" in faster
+            else ["", ""]
+        )
+        cells.append(f"{faster['plain Keras']:.2f}" if "plain Keras" in faster else "")
+        rows.append(cells)
+    return _table(head, rows)
+
+
+STEPS = ("forward", "train")
+
+
+def speedups(row: dict[str, Any]) -> dict[str, float]:
+    """How many times as fast as each rival we are in a training step of ``models.py``: by milliseconds per GFLOP beside
+    another network, by milliseconds beside a twin and beside plain Keras."""
+    ours, result = row.get("keras", {}), {}
+    if "train" not in ours:
+        return {}
+    if "train" in row.get("torch", {}):
+        result["torch"] = row["torch"]["train"]["ms_per_gflop"] / ours["train"]["ms_per_gflop"]
+    if "train" in row.get("twin", {}):
+        result["twin"] = row["twin"]["train"]["ms"]["median"] / ours["train"]["ms"]["median"]
+    if "train_plain" in ours:
+        result["plain Keras"] = ours["train_plain"]["ms"]["median"] / ours["train"]["ms"]["median"]
+    return result
+
+
+# Columns of the table of profiles, and the groups of profile_models.py that they add up.
+PROFILE_COLUMNS = {
+    "convolution": ("convolution, forward", "convolution, gradients"),
+    "depthwise": ("depthwise convolution, forward", "depthwise convolution, gradients", "dilation by space to batch"),
+    "dense": ("dense",),
+    "batch norm": ("batch norm",),
+    "fused by XLA": ("fused by XLA",),
+    "loss and resizing": ("loss: softmax cross-entropy", "resizing"),
+    "optimizer and other arithmetic": ("optimizer and other arithmetic",),
+}
+
+
+def _profiles(result: dict[str, Any]) -> str:
+    """Shares of a step by kind of work; then what Keras composes, and what trains instead."""
+    known = [row for row in result["rows"] if "groups" in row]
+    rows = []
+    for row in known:
+        shares = [sum(row["groups"].get(group, 0.0) for group in groups) for groups in PROFILE_COLUMNS.values()]
+        rest = max(0.0, 1 - sum(shares))
+        rows.append([f"`{row['model']}`", f"{row['ms']:.0f}", *(f"{share:.0%}" for share in (*shares, rest))])
+    table = _table(["`--model_type`", "step, ms", *PROFILE_COLUMNS, "rest"], rows)
+    composed = []
+    for kind, kernel in result["composed"].items():
+        layers = sum(row["composed_layers"].get(kind, 0) for row in known)
+        names = sum(kind in row["composed_layers"] for row in known)
+        if names:
+            composed.append([kind, f"{layers} in {names} networks", kernel])
+    return f"{table}\n\n{_table(['Keras composes', 'layers', 'in training'], composed)}"
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -102,6 +187,8 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "input_pipeline": _input_pipeline,
     "memory": _memory,
     "model_statistics": _model_statistics,
+    "models": _models,
+    "profiles": _profiles,
 }
 
 if __name__ == "__main__":
