@@ -192,7 +192,10 @@ def run_by_jax(request, saved) -> Path:
 @pytest.mark.parametrize("name", JAX)
 def test_the_jax_backend_agrees(name, run_by_jax):
     found, expected = (np.load(run_by_jax / f"{name}.{kind}.npy") for kind in ("jax", "expected"))
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    # The random resnet101 magnifies rounding: TensorFlow's own float32 logits are 1.1e-3 from those in float64, JAX's
+    # are 2.6e-4 from TensorFlow's. (resnet50: 5e-5.)
+    tolerance = 1e-3 if name == "resnet101" else 1e-4
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", DISTINCT)
