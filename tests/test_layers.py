@@ -14,11 +14,12 @@ ROOT = Path(__file__).parents[1]
 
 # Each row may import the rows above it. Parts of one row do not import each other.
 ROWS = [
-    {"errors", "files", "progress"},
+    {"errors", "files", "progress", "backend"},
     {"spec"},
     {"pixels"},
     {"data", "models", "weights", "losses", "metrics", "visualize"},
-    {"export", "runtime"},
+    {"runtime"},
+    {"export"},
     {"inference"},
     {"evaluation"},
     {"training"},

@@ -108,3 +108,25 @@ def test_upsampling_is_the_rule_that_labels_are_made_by(small, large, align_corn
             bottom = logits[0, y1, x0] * (1 - (x - x0)) + logits[0, y1, x1] * (x - x0)
             expected[i, j] = top * (1 - (y - y0)) + bottom * (y - y0)
     np.testing.assert_allclose(np.asarray(upsample(logits, large, align_corners=align_corners))[0], expected, atol=1e-5)
+
+
+def test_the_fused_kernel_gives_the_loss_and_the_gradient_of_keras_own(monkeypatch):
+    import tensorflow as tf
+
+    from deeplabv3p import losses
+
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 21, (2, 33, 17)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.2] = IGNORE
+    start = rng.normal(0, 40, (2, 9, 5, 21)).astype(np.float32)  # a naive softmax would overflow
+    results = []
+    for fused in (True, False):
+        monkeypatch.setattr(losses, "on_tensorflow_cpu", lambda values, fused=fused: fused)
+        logits = tf.Variable(start)
+        with tf.GradientTape() as tape:
+            loss = CrossEntropy()(labels, logits)
+        results.append((float(loss), np.asarray(tape.gradient(loss, logits))))
+    (ours, our_gradient), (theirs, their_gradient) = results
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    # Gradients sum up to some hundred pixels in another order; float32 keeps 7 digits.
+    np.testing.assert_allclose(our_gradient, their_gradient, atol=1e-6 * np.abs(their_gradient).max())

@@ -19,13 +19,15 @@ from typing import Any
 import keras
 from keras import layers
 
+from deeplabv3p.backend import on_tensorflow_cpu
+
 
 class FusedActivation(layers.Activation):
     """An activation that has no kernel of its own (GELU, SiLU, hard SiLU), as one pass forward and one backward. Only
     its input is kept for the gradient."""
 
     def call(self, inputs: Any) -> Any:
-        if not _pays(inputs):
+        if not on_tensorflow_cpu(inputs):
             return super().call(inputs)
         return _elementwise(self.activation, tuple(inputs.shape))(inputs)
 
@@ -38,7 +40,7 @@ class FastDepthwiseConv2D(layers.DepthwiseConv2D):
     def call(self, inputs: Any) -> Any:
         strided, dilated = max(self.strides) > 1, max(self.dilation_rate) > 1
         open_size = None in inputs.shape[1:]
-        if (strided and dilated) or open_size or self.data_format != "channels_last" or not _pays(inputs):
+        if (strided and dilated) or open_size or self.data_format != "channels_last" or not on_tensorflow_cpu(inputs):
             return super().call(inputs)
         import tensorflow as tf
 
@@ -67,7 +69,7 @@ class FusedLayerNormalization(layers.LayerNormalization):
     def call(self, inputs: Any) -> Any:
         last = list(self.axis) in ([-1], [len(inputs.shape) - 1])
         whole = self.gamma is not None and self.beta is not None and not self.rms_scaling
-        if not (last and whole and _pays(inputs)):
+        if not (last and whole and on_tensorflow_cpu(inputs)):
             return super().call(inputs)
         return _layer_normalization(self.epsilon, tuple(inputs.shape))(inputs, self.gamma.value, self.beta.value)
 
@@ -86,15 +88,6 @@ def replacement(layer: layers.Layer) -> layers.Layer | None:
 
 
 _COMPOSED = (keras.activations.gelu, keras.activations.silu, keras.activations.hard_silu)
-
-
-def _pays(inputs: Any) -> bool:
-    """Whether the routes of this module are open and pay: float32 on TensorFlow without a GPU."""
-    if keras.backend.backend() != "tensorflow" or keras.backend.standardize_dtype(inputs.dtype) != "float32":
-        return False
-    import tensorflow as tf
-
-    return not tf.config.list_physical_devices("GPU")
 
 
 _Shape = tuple[int | None, ...]
