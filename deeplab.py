@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import cli
+from common import cli, inference_flags, network_flags, spec_flags
 from common.runs import check_output_folder
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models.registry import HEADS, MODELS, OUTPUT_STRIDES, SUBPIXEL_FACTORS, ModelName
+from deeplabv3p.models.registry import MODELS, OUTPUT_STRIDES, ModelName
 
 EPILOG = """The model is --model_path FILE, or --model_type with --weights_path, or else the best one in weights/. Files
 written by train.py and --dump_model know their network, size and classes: the other flags change the size and output
@@ -70,13 +70,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     model.add_argument(
         "--model_path",
         metavar="FILE",
-        help="model file, as path[@runtime[:device]] (default: the best in weights/)",
+        help="model file of any kind, as path[@runtime[:device]] (default: the best in weights/)",
     )
     model.add_argument(
         "--model_type",
         help=f"network that --weights_path belongs to: {', '.join(MODELS)} (default: what the file says)",
     )
-    model.add_argument("--weights_path", metavar="FILE", help="Keras model or its weights, .keras or .h5")
+    model.add_argument(
+        "--weights_path",
+        metavar="FILE",
+        help="Keras model or its weights, a frozen graph, checkpoint or torch file of a network here (docs/weights.md)",
+    )
     model.add_argument(
         "--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: what the file says)"
     )
@@ -96,7 +100,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--threads", type=cli.integer(1), metavar="N", help="CPU threads of the engine (default: its own choice)"
     )
 
-    _add_network_flags(parser.add_argument_group("network of bare weights (default: as --model_type has it)"))
+    bare = parser.add_argument_group("network of bare weights (default: as --model_type has it)")
+    network_flags.add(bare, default_to_published=False)
+    spec_flags.add(parser)
+    inference_flags.add(parser)
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -106,29 +113,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder for the results, or video file, .mp4 or .avi (default: a window, or result/ without a display)",
     )
     output.add_argument("--output_model_file", type=Path, metavar="FILE", help="file for --dump_model, .keras or .h5")
-    cli.reserve(parser, "--do_crf", "refine the labels with a CRF")
     cli.reserve(parser, "--pruning_model", "the model was trained with pruning")
     options = parser.parse_args(argv)
     _check(options)
     return options
 
 
-def _add_network_flags(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--alpha", type=cli.number(0.1, 4), metavar="X", help="width multiplier, 1 as published (default: 1)")
-    width_help = "channels of the head's convolutions (default: 256)"
-    add("--head_width", type=cli.integer(8, 4096), metavar="N", help=width_help)
-    add("--head", choices=HEADS, help="aspp, aspp_lite (pooling and 1x1) or none (default: the network's)")
-    decoder_help = "DeepLabv3+'s decoder, with logits at stride 4 (default: as the network has it)"
-    add("--decoder", action=argparse.BooleanOptionalAction, help=decoder_help)
-    subpixel_help = "factor by which the classifier enlarges its output (default: 1, not at all)"
-    add("--subpixel", type=int, choices=SUBPIXEL_FACTORS, help=subpixel_help)
-
-
 def _check(options: argparse.Namespace) -> None:
     """Refuse flags that do not fit together, rather than leave one without effect."""
-    flags = ("alpha", "head_width", "head", "decoder", "subpixel")
-    given = [f"--{flag}" for flag in flags if getattr(options, flag) is not None]
+    given = [f"--{flag}" for flag in network_flags.NAMES if getattr(options, flag) is not None]
     if options.model_path is not None:
         given += [f"--{flag}" for flag in ("model_type", "weights_path") if getattr(options, flag) is not None]
         if given:
@@ -143,6 +136,8 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError("--dump_model needs --output_model_file with a name that ends in .keras or .h5.")
         if options.output is not None:
             raise UsageError("--output is for pictures and videos. --dump_model writes --output_model_file.")
+        if unused := inference_flags.given(options):
+            raise UsageError(f"{', '.join(unused)}: for pictures and videos, not for --dump_model.")
     elif options.output_model_file is not None:
         raise UsageError("--output_model_file is for --dump_model. Pictures and videos go to --output.")
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import cli
+from common import cli, inference_flags, spec_flags
 from common.console import ConsoleProgress
 from common.runs import check_output_folder
 
@@ -30,25 +30,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     from common.network import agreed_classes, find_artifact, with_size
     from common.report import Gallery, evaluation_sections, run_section, write_report, write_scores
     from deeplabv3p.data.dataset import open_dataset
-    from deeplabv3p.evaluation.score import evaluate
+    from deeplabv3p.evaluation.score import evaluate, open_engines
     from deeplabv3p.inference import protocol
-    from deeplabv3p.runtime.artifact import open_artifact
 
-    artifact, own_spec = find_artifact(options.model_path)
+    artifact, own_spec = find_artifact(options.model_path, options)
     class_list = agreed_classes(own_spec, options.classes_path)
     spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
     if options.ignore_index is not None:
         spec = spec.replace(ignore_index=None if options.ignore_index == NO_LABEL else options.ignore_index)
+    how = inference_flags.options_from(options, spec)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     facts = [("Model", str(artifact.path)), *_overrides(own_spec, spec)]
-    with contextlib.closing(open_artifact(artifact, threads=options.threads, spec=spec)) as runtime:
+    with contextlib.ExitStack() as opened:
+        engines = open_engines(artifact, spec, threads=options.threads, workers=options.workers)
+        for engine in engines:
+            opened.callback(engine.close)
+        facts.append(("Engines", str(len(engines))))
         for name, value in facts:
             print(f"{name.lower()}: {value}")
-        print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {protocol(runtime)}", flush=True)
+        print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {protocol(engines[0], how)}", flush=True)
         gallery = Gallery(spec.classes)
         keep = _saver(folder, spec.classes, gallery) if options.save_result else gallery.add
         with ConsoleProgress("evaluate", "pictures") as progress:
-            evaluation = evaluate(runtime, dataset, progress=progress, on_picture=keep)
+            evaluation = evaluate(
+                engines[0], dataset, options=how, workers=engines[1:], progress=progress, on_picture=keep
+            )
     write_scores(folder, evaluation)
     report = write_report(folder, "Evaluation", [*evaluation_sections(folder, evaluation, gallery), run_section(facts)])
     print(score_table(evaluation))
@@ -110,7 +116,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--model_path",
         required=True,
         metavar="FILE",
-        help="model to score, as path[@runtime[:device]]: a training checkpoint or a dumped model",
+        help="model to score, as path[@runtime[:device]]: of any format, with or without a spec",
     )
     add(
         "--dataset_path",
@@ -134,8 +140,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--output_path", type=Path, default=Path("result"), metavar="DIR", help="folder for the results")
     add("--save_result", action="store_true", help="write each label map (palette PNG) and overlay, too")
-    add("--threads", type=cli.integer(1), metavar="N", help="CPU threads of the engine (default: its own choice)")
-    cli.reserve(parser, "--do_crf", "refine the labels with a CRF")
+    add("--threads", type=cli.integer(1), metavar="N", help="CPU threads of all engines together (default: all)")
+    workers_help = "engines that work at the same time (default: one a thread, at most 8; one where they share threads)"
+    add("--workers", type=cli.integer(1, 64), metavar="N", help=workers_help)
+    inference_flags.add(parser)
+    spec_flags.add(parser)
     return parser.parse_args(argv)
 
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import cli, recipe
+from common import cli, network_flags, recipe
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models.registry import HEADS, MODELS, OUTPUT_STRIDES, SUBPIXEL_FACTORS
+from deeplabv3p.models.registry import MODELS, OUTPUT_STRIDES
 
 EPILOG = """A run is a folder, logs/000, logs/001, …, with best.keras, last.keras, trained_final.keras, state.npz (what
 --resume reads), training.csv, TensorBoard events and config.json. Ctrl-C saves and exits; --resume goes on at that
@@ -55,13 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--model_type", default="mobilenetv2_lite", choices=tuple(MODELS), help="network")
-    add("--alpha", type=cli.number(0.1, 4), default=1.0, metavar="X", help="width multiplier, 1 as published")
-    add("--head_width", type=cli.integer(8, 4096), default=256, metavar="N", help="channels of the head's convolutions")
-    add("--head", choices=HEADS, help="aspp, aspp_lite (pooling and 1x1) or none (default: the network's)")
-    decoder_help = "DeepLabv3+'s decoder, with logits at stride 4 (default: as the network has it)"
-    add("--decoder", action=argparse.BooleanOptionalAction, help=decoder_help)
-    subpixel_help = "factor by which the classifier enlarges its output (pixel shuffle); 1: not at all"
-    add("--subpixel", type=int, choices=SUBPIXEL_FACTORS, default=1, help=subpixel_help)
+    network_flags.add(group, default_to_published=True)
     shape_help = "height x width in pixels of the training crops and of the model's input (default: 512x512 for most)"
     add("--model_input_shape", type=cli.size_hw, metavar="HxW", help=shape_help)
     stride_help = "input pixels per pixel of the features (default: 16 for most networks)"

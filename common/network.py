@@ -13,7 +13,15 @@ from deeplabv3p.data.classes import ClassList, load_classes
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.runtime import Runtime, keras_engine
-from deeplabv3p.runtime.artifact import ArtifactRef, find_spec, load_spec, open_artifact, parse_artifact
+from deeplabv3p.runtime.artifact import (
+    ArtifactRef,
+    find_spec,
+    inspect_artifact,
+    load_spec,
+    open_artifact,
+    parse_artifact,
+)
+from deeplabv3p.runtime.infer import Given, describe, infer_spec
 from deeplabv3p.spec import ModelSpec
 
 # Flag → the option of a model name that it sets.
@@ -28,7 +36,7 @@ def with_default_model(options: argparse.Namespace) -> argparse.Namespace:
     """
     if options.model_path is not None or options.weights_path is not None:
         return options
-    found = pretrained.best_available(None if options.model_type is None else _model_name(options))
+    found = pretrained.best_available(None if options.model_type is None else model_name(options))
     print(f"using {found}", flush=True)
     values = vars(options) | dict.fromkeys(_NAME_FLAGS)
     if found.bare is None:
@@ -44,17 +52,42 @@ def with_default_model(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**values)
 
 
-def find_artifact(text: str) -> tuple[ArtifactRef, ModelSpec]:
-    """The model file that ``path[@runtime[:device]]`` names, and its spec; nothing heavy is imported.
+def find_artifact(text: str, options: argparse.Namespace | None = None) -> tuple[ArtifactRef, ModelSpec]:
+    """The model file that ``path[@runtime[:device]]`` names, and its spec. A file without one gets the spec that it
+    tells itself, with ``options.classes_path`` and the flags of ``common.spec_flags``; then the spec is printed. So is
+    a spec that flags change. Only files that nothing but their engine can read are opened with it for that.
 
     Raises:
-        UsageError: unknown runtime.
-        DataError: the file or its spec is missing or damaged.
+        UsageError: unknown runtime, or flags that do not fit the file.
+        DataError: the file or its spec is missing or damaged, or it does not tell enough.
+        RuntimeMissingError: the file can be read with its engine only, which is not there.
     """
     artifact = parse_artifact(text)
     if not artifact.path.exists():
         raise DataError(f"the model file {artifact.path} does not exist.")
-    return artifact, load_spec(artifact.path)
+    given = _given(options)
+    spec = find_spec(artifact.path)
+    if spec is not None:
+        changed = given.apply(spec)
+        if changed != spec:
+            print(f"the spec of {artifact.path} is changed by flags: {describe(changed)}", flush=True)
+        return artifact, changed
+    classes_path = getattr(options, "classes_path", None)
+    classes = None if classes_path is None else load_classes(classes_path).classes
+    facts = inspect_artifact(artifact, input_name=given.input_name, output_name=given.output_name)
+    spec, notes = infer_spec(artifact.path, facts, classes, given)
+    print(f"{artifact.path} has no spec; as it tells: {describe(spec)}")
+    if notes:
+        print(f"assumed: {', '.join(notes)} (flags say otherwise: see --help)", flush=True)
+    return artifact, spec
+
+
+def _given(options: argparse.Namespace | None) -> Given:
+    """What the flags of ``common.spec_flags`` say; a command may do without them."""
+    given = Given(**{field.name: getattr(options, field.name, None) for field in dataclasses.fields(Given)})
+    if given.std is not None and min(given.std) <= 0:
+        raise UsageError(f"--std {given.std} must be above 0.")
+    return given
 
 
 def with_size(spec: ModelSpec, size_hw: tuple[int, int] | None, path: Path) -> ModelSpec:
@@ -108,7 +141,7 @@ def open_runtime(options: argparse.Namespace) -> Runtime:
     if options.model_path is None:
         _start_keras(options.threads)
         return keras_engine.KerasRuntime(*keras_model(options))
-    artifact, spec = find_artifact(options.model_path)
+    artifact, spec = find_artifact(options.model_path, options)
     if artifact.runtime == "keras" and _is_changed(spec, options):
         _start_keras(options.threads)
         return keras_engine.KerasRuntime(*keras_model(options), artifact.device)
@@ -133,7 +166,7 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
         DataError: a file is missing, damaged, or holds another network.
     """
     path = _keras_file(options)
-    spec = find_spec(path)
+    spec = find_spec(path) if options.model_path is None else load_spec(path)
     if spec is None:
         return _build(options, path)
     _check_type(options, spec, path)
@@ -160,7 +193,9 @@ def _keras_file(options: argparse.Namespace) -> Path:
         if not path.is_file():
             raise DataError(f"the weights file {path} does not exist.{pretrained.how_to_get(path)}")
         return path
-    artifact, _ = find_artifact(options.model_path)
+    artifact = parse_artifact(options.model_path)
+    if not artifact.path.exists():
+        raise DataError(f"the model file {artifact.path} does not exist.")
     if artifact.runtime != "keras":
         raise UsageError(f"{artifact.path} is not a Keras model. Dump from the .keras or .h5 file it was made from.")
     return artifact.path
@@ -169,7 +204,7 @@ def _keras_file(options: argparse.Namespace) -> Path:
 def _build(options: argparse.Namespace, path: Path) -> tuple[Any, ModelSpec]:
     if options.classes_path is None:
         raise UsageError(f"{path} does not say its classes. Name them with --classes_path.")
-    name = _model_name(options)
+    name = model_name(options)
     classes = load_classes(options.classes_path).classes
     size_hw = options.model_input_shape or name.record.size_hw
     output_stride = options.output_stride or name.record.output_stride
@@ -192,7 +227,7 @@ def _build(options: argparse.Namespace, path: Path) -> tuple[Any, ModelSpec]:
 def _check_type(options: argparse.Namespace, spec: ModelSpec, path: Path) -> None:
     if options.model_type is None:
         return
-    wanted, found = _model_name(options), spec.model.name
+    wanted, found = model_name(options), spec.model.name
     with_options = ":" in options.model_type or any(getattr(options, flag) is not None for flag in _NAME_FLAGS)
     if str(wanted) != found and (with_options or wanted.name != found.partition(":")[0]):
         raise UsageError(
@@ -200,9 +235,14 @@ def _check_type(options: argparse.Namespace, spec: ModelSpec, path: Path) -> Non
         )
 
 
-def _model_name(options: argparse.Namespace) -> ModelName:
-    """--model_type, with the flags that change the network."""
-    given = {key: getattr(options, flag) for flag, key in _NAME_FLAGS.items() if getattr(options, flag) is not None}
+def model_name(options: argparse.Namespace) -> ModelName:
+    """--model_type, with the flags that change the network; a command may have some of them only.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    values = {key: getattr(options, flag, None) for flag, key in _NAME_FLAGS.items()}
+    given = {key: value for key, value in values.items() if value is not None}
     return dataclasses.replace(ModelName.parse(options.model_type), **given)
 
 

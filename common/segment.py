@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common import video, window
+from common import inference_flags, video, window
 from common.cli import report
 from common.console import ConsoleProgress
 from common.network import open_runtime
@@ -18,7 +18,7 @@ from common.runs import check_output_folder
 from deeplabv3p import visualize
 from deeplabv3p.data.decode import read_image
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.inference import predict, protocol
+from deeplabv3p.inference import InferenceOptions, predict, protocol
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.runtime import Runtime
 
@@ -38,17 +38,25 @@ def segment_pictures(options: argparse.Namespace) -> None:
         check_output_folder(folder)
     paths = find_pictures(options.image, folder)
     with contextlib.closing(open_runtime(options)) as runtime:
-        print(protocol(runtime), flush=True)
+        inference = inference_flags.options_from(options, runtime.spec)
+        print(protocol(runtime, inference), flush=True)
         classes = runtime.spec.classes
         results: Results = ResultWindow(classes) if folder is None else ResultFolder(folder, classes)
         bar = ConsoleProgress("segment", "pictures") if len(paths) > 1 else contextlib.nullcontext(silent)
         with bar as progress:
-            unreadable = _segment_all(runtime, paths or _typed_pictures(), results, progress, len(paths))
+            unreadable = _segment_all(runtime, inference, paths or _typed_pictures(), results, progress, len(paths))
     if paths and unreadable:
         raise DataError(f"{unreadable} of {len(paths)} pictures could not be read.")
 
 
-def _segment_all(runtime: Runtime, paths: Iterable[Path], results: Results, progress: Progress, total: int) -> int:
+def _segment_all(
+    runtime: Runtime,
+    inference: InferenceOptions,
+    paths: Iterable[Path],
+    results: Results,
+    progress: Progress,
+    total: int,
+) -> int:
     """Segment one picture after the other. One that cannot be read is reported and the rest goes on; returns how many
     those were."""
     unreadable = 0
@@ -63,7 +71,7 @@ def _segment_all(runtime: Runtime, paths: Iterable[Path], results: Results, prog
             progress(done, total)
             continue
         start = time.perf_counter()
-        label = predict(runtime, image)
+        label = predict(runtime, image, inference)
         milliseconds = 1000 * (time.perf_counter() - start)
         where = results.put(path, image, label)
         print(f"{path} {where} ({shares_text(label, runtime.spec.classes)}; {milliseconds:.0f} ms)", flush=True)
@@ -104,11 +112,12 @@ def segment_video(options: argparse.Namespace) -> None:
         contextlib.closing(open_runtime(options)) as runtime,
         video.open_writer(target, reader.fps) if target else contextlib.nullcontext() as writer,
     ):
-        print(protocol(runtime), flush=True)
+        inference = inference_flags.options_from(options, runtime.spec)
+        print(protocol(runtime, inference), flush=True)
         if reader.is_camera:
             print("Ctrl-C ends it", flush=True)
         with ConsoleProgress("segment", "frames") as progress:
-            frames, fps = _segment_frames(runtime, reader, writer, progress)
+            frames, fps = _segment_frames(runtime, inference, reader, writer, progress)
         if frames == 0:
             raise DataError(f"{options.input} holds no frame that can be read.")
     written = f" -> {target}" if target else ""
@@ -118,13 +127,17 @@ def segment_video(options: argparse.Namespace) -> None:
 
 
 def _segment_frames(
-    runtime: Runtime, reader: video.VideoReader, writer: video.VideoWriter | None, progress: Progress
+    runtime: Runtime,
+    inference: InferenceOptions,
+    reader: video.VideoReader,
+    writer: video.VideoWriter | None,
+    progress: Progress,
 ) -> tuple[int, float]:
     """Returns the number of frames and how many were done a second, without the first, which pays for the start."""
     done, first_done, last_done = 0, 0.0, 0.0
     try:
         for frame in reader:
-            picture = visualize.overlay(frame, predict(runtime, frame), runtime.spec.classes)
+            picture = visualize.overlay(frame, predict(runtime, frame, inference), runtime.spec.classes)
             if writer is None:
                 window.show(picture)
             else:

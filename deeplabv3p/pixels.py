@@ -1,8 +1,8 @@
 """The arithmetic of pixels: a picture becomes an input tensor, an output tensor becomes labels.
 
 C++ mirrors this file, so every step is defined to the bit: sizes are rounded in integers (halves up), pictures are
-resized as uint8 by OpenCV's fixed-point ``INTER_LINEAR_EXACT``, coordinates are float64, and logits are mixed in
-float32 as a·(1 − w) + b·w with every product and sum rounded on its own (no fused multiply-add), along x first, then y.
+resized as uint8 by OpenCV's fixed-point ``INTER_LINEAR_EXACT``, coordinates are float64, and scores are mixed in
+float32 as :mod:`deeplabv3p.sampling` says.
 
 Coordinates count pixel centres: pixel i of an axis lies at i, and the axis spans −0.5 to size − 0.5.
 """
@@ -16,15 +16,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import sampling
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.spec import InputSpec, OutputSpec
 
 IGNORE = 255
 """The label in memory of a pixel that counts for nothing, whatever number the label file used."""
-
-# Picture pixels that are worked on at once: a few buffers of 128 KiB float32 stay in a second-level cache of 1 MiB.
-# Measured at 512x512x21 on one core: 8.1 ms; 9.6 with half as many (more Python calls), 10.1 with twice as many.
-_BLOCK_PIXELS = 32768
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,9 @@ def resize_image(image: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.
 
 def normalize(image: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
     """(x − mean) / std in float32 for uint8 [..., 3]; ``mean`` and ``std`` per channel, in units of 0 to 255."""
-    levels = np.arange(256, dtype=np.float32)[:, None]
-    table = (levels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    # A byte has 256 values, so a table gives the same bits as the formula, several times faster than broadcasting.
-    rows = np.ascontiguousarray(image).reshape(1, -1, 3)
-    return np.asarray(cv2.LUT(rows, table.reshape(1, 256, 3)), np.float32).reshape(image.shape)
+    return np.asarray(_look_up(np.ascontiguousarray(image).reshape(1, -1, 3), _levels(mean, std)), np.float32).reshape(
+        image.shape
+    )
 
 
 def prepare(image: npt.NDArray[np.uint8], input_spec: InputSpec) -> tuple[npt.NDArray[np.generic], Geometry]:
@@ -94,8 +89,7 @@ def prepare(image: npt.NDArray[np.uint8], input_spec: InputSpec) -> tuple[npt.ND
         DataError: the picture is not uint8 [H, W, 3] or is empty.
         UsageError: the rule is window.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise DataError(f"a picture must be uint8 [height, width, 3], this is {image.dtype} {list(image.shape)}.")
+    check_picture(image)
     if input_spec.resize == "window":
         raise UsageError("the spec asks for a sliding window, which is not available yet. Use another resize rule.")
     picture_hw = (image.shape[0], image.shape[1])
@@ -103,25 +97,28 @@ def prepare(image: npt.NDArray[np.uint8], input_spec: InputSpec) -> tuple[npt.ND
     top, left = (max(scaled - tensor, 0) // 2 for scaled, tensor in zip(scaled_hw, tensor_hw, strict=True))
     inside = resize_image(image, scaled_hw)[top : top + tensor_hw[0], left : left + tensor_hw[1]]
     if input_spec.color == "BGR":
-        inside = inside[..., ::-1]
-    tensor = normalize(inside, input_spec.mean, input_spec.std)
-    if tensor.shape[:2] != tensor_hw:
-        pad = (np.float32(input_spec.pad_value) - np.asarray(input_spec.mean, np.float32)) / np.asarray(
-            input_spec.std, np.float32
-        )
-        canvas = np.empty((*tensor_hw, 3), np.float32)
-        canvas[:] = pad
-        canvas[: tensor.shape[0], : tensor.shape[1]] = tensor
-        tensor = canvas
-    if input_spec.layout == "NCHW":
-        tensor = np.ascontiguousarray(tensor.transpose(2, 0, 1))
-    geometry = Geometry(
-        picture_hw,
-        tensor_hw,
-        _axis_map(picture_hw[0], scaled_hw[0], top),
-        _axis_map(picture_hw[1], scaled_hw[1], left),
+        inside = np.asarray(cv2.cvtColor(inside, cv2.COLOR_RGB2BGR), np.uint8)
+    # A byte has 256 values: a table of them in the tensor's type gives the same bits as the formula on every pixel.
+    table = _to_dtype(_levels(input_spec.mean, input_spec.std), input_spec)
+    pad = _to_dtype(_normalized(np.float32(input_spec.pad_value), input_spec.mean, input_spec.std), input_spec)
+    fill = _fill_nhwc if input_spec.layout == "NHWC" else _fill_nchw
+    return fill(inside, table, tensor_hw, pad), place(picture_hw, input_spec)
+
+
+def check_picture(image: npt.NDArray[np.generic]) -> None:
+    """Raise DataError unless the picture is uint8 [H, W, 3] and not empty."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise DataError(f"a picture must be uint8 [height, width, 3], this is {image.dtype} {list(image.shape)}.")
+
+
+def place(picture_hw: tuple[int, int], input_spec: InputSpec) -> Geometry:
+    """How a picture of that size lies on the input tensor that :func:`prepare` makes of it."""
+    scaled_hw, tensor_hw = _sizes(picture_hw, input_spec)
+    y, x = (
+        axis_map(picture, scaled, max(scaled - tensor, 0) // 2)
+        for picture, scaled, tensor in zip(picture_hw, scaled_hw, tensor_hw, strict=True)
     )
-    return _to_dtype(tensor, input_spec), geometry
+    return Geometry(picture_hw, tensor_hw, y, x)
 
 
 def labels_from_output(
@@ -143,26 +140,50 @@ def labels_from_output(
         output_spec: layout, kind and align_corners are used.
 
     Returns:
-        uint8 [H, W]; equal scores go to the lowest class.
+        uint8 [H, W] by the rules of :mod:`deeplabv3p.sampling`; equal scores go to the lowest class.
 
     Raises:
         DataError: the output has another rank or more than 255 classes, or holds NaN or infinity.
     """
-    class_axis = 2 if output_spec.layout == "NHWC" else 0
     if output_spec.kind == "labels":
+        class_axis = 2 if output_spec.layout == "NHWC" else 0
         if output.ndim == 3 and output.shape[class_axis] == 1:
             output = output.squeeze(class_axis)
         return _sample_labels(output, geometry, output_spec.align_corners)
+    planes = class_planes(output, output_spec)
+    y, x = coordinates(geometry, planes.shape[1:], output_spec.align_corners)
+    return sampling.sample_argmax(
+        planes, sampling.neighbours(y, planes.shape[1]), sampling.neighbours(x, planes.shape[2])
+    )
+
+
+def dequantize(output: npt.NDArray[np.generic], output_spec: OutputSpec) -> npt.NDArray[np.float32]:
+    """A model's output as real numbers, float32 of the same shape: (q − zero_point)·scale in float32 where the spec has
+    a scale, else the numbers themselves (not copied if they are float32 already)."""
+    real = output.astype(np.float32, copy=False)
+    if output_spec.scale is None:
+        return real
+    real = real - np.float32(output_spec.zero_point or 0)
+    real *= np.float32(output_spec.scale)
+    return real
+
+
+def class_planes(output: npt.NDArray[np.generic], output_spec: OutputSpec) -> npt.NDArray[np.float32]:
+    """A model's output without the batch axis, any layout and real type, as float32 [K, h, w], not dequantized.
+
+    Raises:
+        DataError: as :func:`labels_from_output`.
+    """
+    class_axis = 2 if output_spec.layout == "NHWC" else 0
     if output.ndim != 3 or output.size == 0 or output.shape[class_axis] > IGNORE:
         raise DataError(
             f"the model's output is {list(output.shape)}, expected {output_spec.layout} without the batch axis "
             f"and at most {IGNORE} classes."
         )
-    scores = output.astype(np.float32, copy=False)
-    if not np.isfinite(scores).all():
+    planes = sampling.classes_first(output) if class_axis == 2 else np.ascontiguousarray(output, np.float32)
+    if output.dtype.kind == "f" and not np.isfinite(planes).all():
         raise DataError("the model's output holds NaN or infinity. The model file is damaged or was converted wrongly.")
-    planes = np.ascontiguousarray(scores.transpose(2, 0, 1) if output_spec.layout == "NHWC" else scores)
-    return _sample_argmax(planes, geometry, output_spec.align_corners)
+    return planes
 
 
 def _sizes(picture_hw: tuple[int, int], spec: InputSpec) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -191,9 +212,64 @@ def _scaled(size: int, wanted: int, has: int) -> int:
     return max(1, (2 * size * wanted + has) // (2 * has))
 
 
-def _axis_map(picture: int, scaled: int, cropped: int) -> AxisMap:
+def axis_map(picture: int, scaled: int, cropped: int) -> AxisMap:
+    """An axis of ``picture`` pixels that is resized to ``scaled``, of which the first ``cropped`` are left out."""
     scale = scaled / picture
     return AxisMap(scale, 0.5 * scale - 0.5 - cropped)
+
+
+def _normalized(
+    values: npt.NDArray[np.float32] | np.float32, mean: Sequence[float], std: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    return np.asarray((values - np.asarray(mean, np.float32)) / np.asarray(std, np.float32), np.float32)
+
+
+def _levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
+    """What the values of a byte become, float32 [256, 3]."""
+    return _normalized(np.arange(256, dtype=np.float32)[:, None], mean, std)
+
+
+def _look_up(image: npt.NDArray[np.uint8], table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The entries of a table, [256] or [256, C], for every value of [H, W] or [H, W, C], in the type of the table."""
+    # OpenCV copies entries whatever they mean; it does not know float16 as such.
+    entries = table.view(np.uint16) if table.dtype == np.float16 else table
+    return np.asarray(cv2.LUT(image, entries.reshape(1, 256, *table.shape[1:]))).view(table.dtype)
+
+
+def _fill_nhwc(
+    inside: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.generic],
+    tensor_hw: tuple[int, int],
+    pad: npt.NDArray[np.generic],
+) -> npt.NDArray[np.generic]:
+    """The picture in the upper left corner of a tensor [h, w, 3], ``pad`` [3] in the rest."""
+    height, width = inside.shape[:2]
+    values = _look_up(inside, table)
+    if (height, width) == tensor_hw:
+        return values
+    # Rows of numbers: assigning pixels of three would be a loop of its own for each.
+    tensor = np.empty((tensor_hw[0], tensor_hw[1] * 3), table.dtype)
+    tensor[:height, : width * 3] = values.reshape(height, width * 3)
+    tensor[:height, width * 3 :] = np.tile(pad, tensor_hw[1] - width)
+    tensor[height:] = np.tile(pad, tensor_hw[1])
+    return tensor.reshape(*tensor_hw, 3)
+
+
+def _fill_nchw(
+    inside: npt.NDArray[np.uint8],
+    table: npt.NDArray[np.generic],
+    tensor_hw: tuple[int, int],
+    pad: npt.NDArray[np.generic],
+) -> npt.NDArray[np.generic]:
+    """The same as [3, h, w]."""
+    height, width = inside.shape[:2]
+    tensor = np.empty((3, *tensor_hw), table.dtype)
+    # Planes of bytes are taken apart, not those of the wider numbers.
+    for plane, channel, values, value in zip(tensor, cv2.split(inside), table.T, pad, strict=True):
+        plane[:height, :width] = _look_up(np.asarray(channel, np.uint8), np.ascontiguousarray(values))
+        plane[:height, width:] = value
+        plane[height:] = value
+    return tensor
 
 
 def _to_dtype(tensor: npt.NDArray[np.float32], spec: InputSpec) -> npt.NDArray[np.generic]:
@@ -219,75 +295,14 @@ def _grid_coordinates(
     return np.clip(where, 0.0, grid - 1.0)
 
 
-def _coordinates(
-    geometry: Geometry, grid_hw: tuple[int, int], align_corners: bool
+def coordinates(
+    geometry: Geometry, grid_hw: tuple[int, ...], align_corners: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where the rows and the columns of the picture fall on an output grid, clamped to it: float64 [H] and [W]."""
     (height, width), (tensor_h, tensor_w) = geometry.picture_hw, geometry.tensor_hw
     y = _grid_coordinates(geometry.y, height, tensor_h, grid_hw[0], align_corners)
     x = _grid_coordinates(geometry.x, width, tensor_w, grid_hw[1], align_corners)
     return y, x
-
-
-def _neighbours(
-    where: npt.NDArray[np.float64], grid: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The two grid points around each coordinate, and their float32 weights 1 − w and w."""
-    low = np.floor(where).astype(np.intp)
-    weight = (where - low).astype(np.float32)
-    return low, np.minimum(low + 1, grid - 1), np.float32(1) - weight, weight
-
-
-def _sample_argmax(planes: npt.NDArray[np.float32], geometry: Geometry, align_corners: bool) -> npt.NDArray[np.uint8]:
-    """[K, h, w] → labels. Blocks of picture rows: first the grid rows a block needs are widened, all classes at once,
-    then class by class the rows are mixed and compared, so a block stays in the cache and the full-size scores of all
-    classes never exist."""
-    grid_h, grid_w = planes.shape[1:]
-    height, width = geometry.picture_hw
-    y, x = _coordinates(geometry, (grid_h, grid_w), align_corners)
-    x_low, x_high, x_low_weight, x_high_weight = _neighbours(x, grid_w)
-    y_low, y_high, y_low_weight, y_high_weight = _neighbours(y, grid_h)
-    labels = np.zeros((height, width), np.uint8)
-    step = max(1, _BLOCK_PIXELS // width)
-    for start in range(0, height, step):
-        block = slice(start, min(start + step, height))
-        used, position = np.unique(np.concatenate([y_low[block], y_high[block]]), return_inverse=True)
-        above, below = np.split(position, 2)
-        rows = planes[:, used]
-        wide = rows.take(x_low, axis=2)
-        wide *= x_low_weight
-        wide_high = rows.take(x_high, axis=2)
-        wide_high *= x_high_weight
-        wide += wide_high
-        _argmax_rows(wide, (above, y_low_weight[block, None]), (below, y_high_weight[block, None]), labels[block])
-    return labels
-
-
-def _argmax_rows(
-    wide: npt.NDArray[np.float32],
-    above: tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]],
-    below: tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]],
-    labels: npt.NDArray[np.uint8],
-) -> None:
-    """Mix rows of [K, n, W], given as (row, weight [r, 1]) above and below, and write the argmax into ``labels``
-    [r, W], which is zeros before."""
-    best = np.empty(labels.shape, np.float32)
-    score, other = np.empty_like(best), np.empty_like(best)
-    greater = np.empty(labels.shape, np.bool_)
-    label = greater.view(np.uint8)
-    for index, plane in enumerate(wide):
-        target = score if index else best
-        # mode="clip" lets take write straight into `out`; the default buffers it. The indexes are in range.
-        np.take(plane, above[0], axis=0, out=target, mode="clip")
-        np.take(plane, below[0], axis=0, out=other, mode="clip")
-        target *= above[1]
-        other *= below[1]
-        target += other
-        if index:
-            np.greater(score, best, out=greater)
-            np.maximum(score, best, out=best)
-            # Classes come in rising order, so the last one that was greater is the largest number: no masked store.
-            label *= np.uint8(index)
-            np.maximum(labels, label, out=labels)
 
 
 def _sample_labels(output: npt.NDArray[np.generic], geometry: Geometry, align_corners: bool) -> npt.NDArray[np.uint8]:
@@ -295,6 +310,6 @@ def _sample_labels(output: npt.NDArray[np.generic], geometry: Geometry, align_co
         raise DataError(f"the model's output is {list(output.shape)}, expected labels [height, width].")
     if not (output.min() >= 0 and output.max() <= IGNORE):
         raise DataError(f"the model's labels run from {output.min()} to {output.max()}, expected 0 to {IGNORE}.")
-    y, x = _coordinates(geometry, (output.shape[0], output.shape[1]), align_corners)
+    y, x = coordinates(geometry, (output.shape[0], output.shape[1]), align_corners)
     rows, columns = np.floor(y + 0.5).astype(np.intp), np.floor(x + 0.5).astype(np.intp)
     return output.astype(np.uint8)[rows[:, None], columns]

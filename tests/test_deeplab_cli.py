@@ -17,8 +17,9 @@ from skimage import data
 import deeplab
 from common import cli, segment, video, window
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.inference import predict
+from deeplabv3p.inference import CrfOptions, InferenceOptions, predict
 from deeplabv3p.runtime.artifact import open_artifact
+from deeplabv3p.spec import Window
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +70,18 @@ def test_the_label_is_what_the_library_predicts(colors: str) -> None:
     np.testing.assert_array_equal(
         np.array(Image.open("out/cat_label.png")), predict(open_artifact(colors), data.chelsea())
     )
+
+
+def test_the_flags_of_inference_are_the_librarys_options(colors: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(data.chelsea()[:150, :200]).save("cat.png")
+    flags = "--window 32x48 --window_stride 20x30 --window_batch 4 --flip --scales 0.5,1 --do_crf --crf_iterations 2"
+    deeplab.main(["--model_path", colors, "--image", "cat.png", "--output", "out", *flags.split()])
+    options = InferenceOptions(
+        window=Window((32, 48), (20, 30)), window_batch=4, flip=True, scales=(0.5, 1.0), crf=CrfOptions(2)
+    )
+    expected = predict(open_artifact(colors), data.chelsea()[:150, :200], options)
+    np.testing.assert_array_equal(np.array(Image.open("out/cat_label.png")), expected)
+    assert "window 32x48 stride 20x30, scales 0.5 1, flip, batch 4, CRF 2 iterations" in capsys.readouterr().out
 
 
 def test_a_folder_goes_on_past_an_unreadable_picture(
@@ -279,7 +292,10 @@ def test_a_headless_opencv_has_no_window(monkeypatch: pytest.MonkeyPatch) -> Non
             ["--dump_model", "--model_path", "m.keras", "--output_model_file", "b.h5", "--output", "x"],
             "is for pictures",
         ),
-        (["--image", "a", "--model_path", "m.keras", "--do_crf"], "--do_crf is not available yet"),
+        (
+            ["--dump_model", "--model_path", "m.keras", "--output_model_file", "b.h5", "--flip", "--do_crf"],
+            "--flip, --do_crf: for pictures and videos",
+        ),
         (["--image", "a", "--model_path", "m.keras", "--pruning_model"], "--pruning_model is not available yet"),
         (["--image", "a", "--model_path", "m.keras", "--output_stride", "4"], "invalid choice: 4"),
     ],
@@ -299,6 +315,8 @@ def test_a_model_that_disagrees_with_the_flags(colors: str, tmp_path: Path) -> N
         (["--classes_path", "other.txt"], "calls class 1 'blue', the model calls it 'red'"),
         (["--model_input_shape", "64x64"], "the network 'colors', which cannot be built at another size"),
         (["--output_stride", "8"], "the network 'colors', which cannot be built at another size or output stride"),
+        (["--window", "64x64"], "the window must have that size"),
+        (["--scales", "0.5,1"], "needs a sliding window of that size: --window 32x48"),
     ):
         with pytest.raises(UsageError, match=message):
             deeplab.main(["--model_path", colors, "--image", "a.png", *flags])

@@ -199,6 +199,49 @@ def test_int8_is_rounded_and_clipped():
     np.testing.assert_array_equal(tensor, expected)
 
 
+@pytest.mark.parametrize("color", ["RGB", "BGR"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point"),
+    [
+        ("float32", None, None),
+        ("float16", None, None),
+        ("uint8", 0.02, 120),
+        ("int8", 0.013, -7),
+        ("uint8", None, None),
+    ],
+)
+def test_every_type_layout_and_order_is_the_formula_with_its_padding(dtype, scale, zero_point, layout, color):
+    """The table look-up against the documented formula on every pixel, padding that is no byte included."""
+    image = picture(20, 30)
+    mean, std = (1.5, 100.25, 200.0), (3.0, 60.5, 100.0)
+    spec = input_spec(
+        resize="pad",
+        pad_value=77.5,
+        mean=mean,
+        std=std,
+        color=color,
+        layout=layout,
+        dtype=dtype,
+        scale=scale,
+        zero_point=zero_point,
+    )
+    tensor, _ = prepare(image, spec)
+    padded = np.full((32, 32, 3), 77.5, np.float32)
+    padded[:20, :30] = image if color == "RGB" else image[..., ::-1]
+    expected = (padded - np.float32(mean)) / np.float32(std)
+    if dtype in ("uint8", "int8"):
+        if scale is not None:
+            expected = expected / np.float32(scale)
+        limits = np.iinfo(dtype)
+        expected = np.clip(np.rint(expected) + np.float32(zero_point or 0), limits.min, limits.max)
+    if layout == "NCHW":
+        expected = expected.transpose(2, 0, 1)
+    assert tensor.dtype == dtype
+    assert tensor.flags.c_contiguous
+    np.testing.assert_array_equal(tensor, expected.astype(dtype))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -293,7 +336,7 @@ class TestAgainstTheTwin:
         [((150, 97), (65, 97), (17, 25)), ((65, 97), (129, 193), (33, 49)), ((300, 41), (64, 64), (64, 64))],
     )
     def test_pictures_of_many_blocks(self, monkeypatch, picture_hw, tensor_hw, grid_hw, align_corners):
-        monkeypatch.setattr("deeplabv3p.pixels._BLOCK_PIXELS", 1000)
+        monkeypatch.setattr("deeplabv3p.sampling._CHUNK_PIXELS", 1000)
         _, geometry = prepare(picture(*picture_hw), input_spec(size_hw=tensor_hw))
         output = np.random.default_rng(3).normal(0, 5, (*grid_hw, 4)).astype(np.float32)
         labels = labels_from_output(output, geometry, output_spec(align_corners=align_corners))

@@ -9,13 +9,9 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
 import os
-import re
-import sys
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +21,14 @@ import numpy.typing as npt
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.files import atomic_path
 from deeplabv3p.runtime.artifact import EMBEDDED_SPEC
+from deeplabv3p.runtime.engine import check_threads, import_package, unknown_device, version_of
+from deeplabv3p.runtime.facts import FileFacts, TensorFacts
+from deeplabv3p.runtime.fit import check_fit
 from deeplabv3p.runtime.keras_safety import check_config, check_model_file, first_line
-from deeplabv3p.spec import ModelSpec, sidecar_path
+from deeplabv3p.runtime.tensorflow_common import quiet_absl, quiet_start, set_tensorflow_threads
+from deeplabv3p.spec import ModelSpec, OutputKind, sidecar_path
 
 Forward = Callable[[npt.NDArray[np.generic]], Any]
-
-_START_UP_LINE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl")
 
 
 class KerasRuntime:
@@ -47,7 +45,7 @@ class KerasRuntime:
         keras = import_keras()
         _check_fit(model, spec, source)
         self.spec = spec
-        self.name = "keras " + ".".join(keras.__version__.split(".")[:2])
+        self.name = f"keras {version_of(keras.__version__)}"
         self.device = f"{keras.backend.backend()} {device or _default_device(keras)}"
         self._scope = _device_scope(keras, device)
         with self._scope():
@@ -74,6 +72,17 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     with _device_scope(keras, device)():
         model = load_model(path)
     return KerasRuntime(model, spec, device, str(path))
+
+
+def inspect(path: Path) -> FileFacts:
+    """The facts of a Keras file; it is loaded for them. Raises as :func:`load_model`."""
+    model = load_model(path)
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    last = model.layers[-1] if model.layers else None
+    activation = getattr(getattr(last, "activation", None), "__name__", "")
+    softmax = activation == "softmax" or type(last).__name__ == "Softmax"
+    kind: OutputKind = "probabilities" if softmax else "logits"
+    return FileFacts(tuple(map(_facts, inputs)), tuple(map(_facts, outputs)), metadata={}, kind=kind)
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
@@ -113,7 +122,7 @@ def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> Mod
     # Both temporary files are complete before either is renamed, so that the pair changes together.
     with atomic_path(sidecar_path(path)) as sidecar, atomic_path(path) as temporary:
         sidecar.write_text(spec.to_json(), encoding="utf-8")
-        with _quiet_absl():
+        with quiet_absl():
             _write(model, temporary)
         if path.suffix == ".keras":
             with zipfile.ZipFile(temporary, "a") as archive:
@@ -158,52 +167,11 @@ def weights_sha256(model: Any) -> str:
 def import_keras() -> Any:
     """Import Keras and its backend without their log lines; takes about 2 s the first time.
 
-    ``TF_CPP_MIN_LOG_LEVEL`` is set to 3 unless it is set already; TensorFlow reads it while it is imported. What goes
-    wrong still comes as an exception.
+    Raises:
+        RuntimeMissingError: it is not installed.
     """
-    if "keras" not in sys.modules and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        with _without_start_up_lines():
-            import keras
-    else:
-        import keras
-    return keras
-
-
-@contextlib.contextmanager
-def _without_start_up_lines() -> Iterator[None]:
-    """Drop the information lines that TensorFlow's libraries write while they are loaded, before they know of any log
-    level. Everything else that goes to the standard error stream is passed on afterwards."""
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # there is no standard error stream
-        yield
-        return
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-            caught.seek(0)
-            kept = [line for line in caught if not _START_UP_LINE.match(line)]
-            if kept:
-                os.write(2, b"".join(kept))
-
-
-@contextlib.contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Keep Keras from calling .h5 a legacy format on every save."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with quiet_start("keras"):
+        return import_package("keras", "keras", None)
 
 
 def set_threads(keras: Any, threads: int) -> None:
@@ -212,23 +180,11 @@ def set_threads(keras: Any, threads: int) -> None:
     Raises:
         UsageError: the engine has started with another number, or cannot be told.
     """
-    if threads < 1:
-        raise UsageError(f"the number of threads is {threads}, expected 1 or more.")
+    check_threads(threads)
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UsageError(f"the number of threads cannot be set for Keras on {backend}. Leave it out.")
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        now = tf.config.threading.get_intra_op_parallelism_threads()
-        if now != threads:
-            raise UsageError(
-                f"{threads} threads were asked for, but TensorFlow has already started with "
-                f"{now or 'its own choice'} in this process. Open the model in a new process."
-            ) from None
+    set_tensorflow_threads(threads)
 
 
 def _default_device(keras: Any) -> str:
@@ -241,7 +197,7 @@ def _device_scope(keras: Any, device: str | None) -> Callable[[], contextlib.Abs
         return contextlib.nullcontext
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "gpu") or not (number or "0").isdecimal() or device.endswith(":"):
-        raise UsageError(f"the keras runtime has no device '{device}'. Choose cpu, gpu or gpu:N.")
+        raise unknown_device("keras", device, "cpu, gpu or gpu:N")
     try:
         found = keras.distribution.list_devices(kind)
     except RuntimeError:  # JAX, where it was installed without such devices
@@ -283,39 +239,10 @@ def _compiled(keras: Any, model: Any) -> Forward:
 def _check_fit(model: Any, spec: ModelSpec, where: str) -> None:
     """Raise DataError unless the model's input and output are what the spec says."""
     inputs = getattr(model, "inputs", None) or []  # a Sequential that was never built has none
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+    if len(inputs) != 1:
         raise DataError(f"{where} does not take one batch of pictures.")
-    size_hw, channels = _split(inputs[0].shape, spec.input.layout)
-    if channels != 3:
-        raise DataError(f"{where} takes {channels} channels, not 3 in the layout {spec.input.layout} of its spec.")
-    wanted = spec.input.size_hw or (None, None)
-    if size_hw not in (wanted, (None, None)):
-        raise DataError(f"{where} takes pictures of {_size_text(size_hw)}, but its spec says {_size_text(wanted)}.")
-    output = model.outputs[0].shape
-    if spec.output.kind == "labels":
-        if len(output) not in (3, 4):
-            raise DataError(f"{where} does not put out labels, as its spec says.")
-        return
-    if len(output) != 4:
-        raise DataError(f"{where} does not put out a score per class and pixel: its output has {len(output)} axes.")
-    output_hw, classes = _split(output, spec.output.layout)
-    if classes != spec.num_classes:
-        raise DataError(f"{where} has {classes} classes, but its spec lists {spec.num_classes}.")
-    for size, whole in zip(output_hw, size_hw, strict=True):
-        # Halving an odd size rounds up or down by the padding of the network.
-        if size and whole and size not in (whole // spec.output.stride, -(-whole // spec.output.stride)):
-            raise DataError(
-                f"{where} puts out {_size_text(output_hw)} for pictures of {_size_text(size_hw)}, "
-                f"but its spec says stride {spec.output.stride}."
-            )
+    check_fit(_facts(inputs[0]), _facts(model.outputs[0]), spec, where)
 
 
-def _split(shape: tuple[int | None, ...], layout: str) -> tuple[tuple[int | None, int | None], int | None]:
-    """((height, width), channels) of a batch shape."""
-    if layout == "NHWC":
-        return (shape[1], shape[2]), shape[3]
-    return (shape[2], shape[3]), shape[1]
-
-
-def _size_text(size_hw: tuple[int | None, int | None]) -> str:
-    return "any size" if size_hw == (None, None) else "x".join("?" if side is None else str(side) for side in size_hw)
+def _facts(tensor: Any) -> TensorFacts:
+    return TensorFacts(tensor.name, tuple(tensor.shape), tensor.dtype)

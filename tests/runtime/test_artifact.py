@@ -80,12 +80,20 @@ def test_a_missing_file_is_one_line(tmp_path):
         open_artifact(str(tmp_path / "nothing.keras"))
 
 
-@pytest.mark.parametrize("runtime", sorted(set(RUNTIMES) - {"keras"}))
-def test_runtimes_to_come_are_named(tmp_path, runtime):
+def test_a_runtime_to_come_is_named(tmp_path):
     path = tmp_path / "model.bin"
     path.touch()
-    with pytest.raises(RuntimeMissingError, match=f"'{runtime}' is not part of this version yet"):
+    with pytest.raises(RuntimeMissingError, match="'torch' is not part of this version yet"):
+        open_artifact(f"{path}@torch", spec=SPEC)
+
+
+@pytest.mark.parametrize("runtime", sorted(set(RUNTIMES) - {"torch", "savedmodel"}))
+def test_a_file_of_another_kind_is_one_line(tmp_path, runtime):
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"neither this nor that")
+    with pytest.raises(DataError, match=r"model\.bin") as caught:
         open_artifact(f"{path}@{runtime}", spec=SPEC)
+    assert "\n" not in str(caught.value)
 
 
 def archive(path, text=None):
@@ -115,9 +123,9 @@ def test_the_sidecar_serves_every_kind_of_file(tmp_path):
 
 
 def test_a_missing_spec_is_named(tmp_path):
-    path = tmp_path / "m.onnx"
+    path = tmp_path / "m.mnn"
     path.touch()
-    with pytest.raises(DataError, match=r"m\.onnx\.spec\.json is missing"):
+    with pytest.raises(DataError, match=r"m\.mnn\.spec\.json is missing"):
         load_spec(path)
     with pytest.raises(DataError, match=r"m\.keras\.spec\.json is missing"):
         load_spec(archive(tmp_path / "m.keras"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     target: Path = options.output
     check_output_folder(target.parent)
 
+    from common.network import model_name
     from deeplabv3p.runtime import keras_engine
     from deeplabv3p.runtime.artifact import find_spec
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from deeplabv3p import weights
     from deeplabv3p.models.factory import build_model, model_spec
 
-    name = _model_name(options)
+    name = model_name(options)
     source = weights.read_source(options.source)
     own_spec = find_spec(options.source) if Path(options.source).is_file() else None
     classes, origin = _classes(options, name, source, own_spec)
@@ -99,11 +99,6 @@ def _report(path: str, loaded: Loaded) -> str:
 def _named(layers: tuple[str, ...]) -> str:
     shown = f": {', '.join(layers[:5])}{', …' if layers[5:] else ''}" if layers else ""
     return f"{len(layers)}{shown}"
-
-
-def _model_name(options: argparse.Namespace) -> ModelName:
-    name = ModelName.parse(options.model_type)
-    return name if options.alpha is None else dataclasses.replace(name, alpha=options.alpha)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
