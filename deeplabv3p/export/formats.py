@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from deeplabv3p.errors import UsageError
 from deeplabv3p.spec import Layout, ModelSpec, OutputKind
 
-Precision = Literal["f32", "f16", "w8", "int8", "int16x8"]
-"""f16: weights (and where the engine can, arithmetic) in half precision. w8: 8-bit weights, float arithmetic (TFLite calls
-it dynamic range). int8: 8-bit weights per channel and 8-bit activations. int16x8: 16-bit activations, 8-bit weights."""
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Calibration = Callable[[], Iterator[npt.NDArray[np.float32]]]
-"""Starts a pass over the calibration pictures: float32 tensors with a batch axis of 1, prepared by the float model's own
-spec, in the layout that the format's writer is given (:class:`ExportOptions.layout`). May be called several times."""
+Precision = Literal["f32", "f16", "w8", "int8", "int16x8"]
+"""f16: weights (and where the engine can, arithmetic) in half precision. w8: 8-bit weights, float arithmetic (TFLite
+calls it dynamic range). int8: 8-bit weights per channel and 8-bit activations. int16x8: 16-bit activations, 8-bit
+weights."""
+
+
+class Calibration(Protocol):
+    """Starts a pass over the calibration pictures: float32 tensors with a batch axis of 1, prepared by the float
+    model's own spec, in the layout that the format's writer is given (:attr:`ExportOptions.layout`). May be called
+    several times."""
+
+    def __call__(self) -> Iterator[npt.NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class ExportOptions:
     ``output_kind``: logits, probabilities (softmax inside) or labels (argmax inside). ``output_size``: native is the
     head's own stride, input is upsampled to the input's size inside the file. ``batch``: the fixed batch size, None for
     any. ``dynamic``: height and width stay open. ``layout``: of input and output, None for the format's default.
-    ``op_set``: of ONNX. ``io_dtype``: of input and output of int8 files.
+    ``op_set``: of ONNX. ``io_dtype``: of input and output of int8 files. ``float_layers``: layers, by name, that an
+    int8 file computes with floats.
     """
 
     precision: Precision = "f32"
@@ -67,12 +74,13 @@ class ExportOptions:
     layout: Layout | None = None
     op_set: int = 17
     io_dtype: Literal["float32", "uint8", "int8"] = "int8"
+    float_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, its spec, and what is worth knowing about it, a sentence each (which operations of an int8
-    model stayed float, for instance)."""
+    """A file that was written, its spec, and what is worth knowing about it, a sentence each (which operations of an
+    int8 model stayed float, for instance)."""
 
     path: Path
     spec: ModelSpec
@@ -100,3 +108,8 @@ def check_options(form: Format, options: ExportOptions) -> None:
         raise UsageError(f"{form.name} has no precision {options.precision}. It has {', '.join(form.precisions)}.")
     if options.layout is not None and options.layout not in form.layouts:
         raise UsageError(f"{form.name} files are {' or '.join(form.layouts)}, not {options.layout}.")
+    if options.float_layers and not (options.precision == "int8" and form.name in {"tflite", "onnx", "openvino"}):
+        raise UsageError(
+            f"layers can be kept in float in int8 files of tflite, onnx and openvino, not in {form.name} "
+            f"{options.precision}."
+        )
