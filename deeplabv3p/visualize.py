@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -32,6 +33,7 @@ IGNORE_COLOR = (224, 224, 192)
 
 _WRONG = (229, 57, 53)
 _ACCENT, _SECOND, _INK, _FAINT = "#2563eb", "#ea580c", "#1f2937", "#9ca3af"
+_GROUPS = (_ACCENT, _SECOND, "#16a34a", "#9333ea", "#db2777", "#0891b2", "#a16207")
 _SCREEN_DPI = 110
 
 
@@ -240,6 +242,105 @@ def curves_chart(path: Path, rows: Sequence[Mapping[str, float | int | None]]) -
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0, top=1 if title == "mIoU" else None)
         _plain_axes(axes, grid="both")
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """A model file in :func:`trade_off_chart`; points of one ``group`` share a colour. Those that are not ``sound`` are
+    drawn hollow and are on no front."""
+
+    label: str
+    group: str
+    latency_ms: float
+    miou: float
+    size_bytes: int
+    sound: bool = True
+
+
+def pareto_front(points: Sequence[TradeOff]) -> list[int]:
+    """The sound points that no other sound one beats: none is as fast, as good and as small, and better in one of the
+    three. Their indices, fastest first."""
+
+    def costs(point: TradeOff) -> tuple[float, float, int]:
+        return point.latency_ms, -point.miou, point.size_bytes
+
+    sound = [index for index, point in enumerate(points) if point.sound]
+    front = []
+    for index in sound:
+        own = costs(points[index])
+        rivals = (costs(points[other]) for other in sound)
+        if not any(rival != own and all(a <= b for a, b in zip(rival, own, strict=True)) for rival in rivals):
+            front.append(index)
+    return sorted(front, key=lambda index: costs(points[index]))
+
+
+_LEAST_MIOU_RANGE = 0.02  # of the chart's axis
+
+
+def trade_off_chart(path: Path, points: Sequence[TradeOff]) -> None:
+    """Draw latency (to the left is better), mIoU (up is better) and size (the bubble's area) of model files to a PNG.
+
+    Points that no other beats in all three (:func:`pareto_front`) have a dark ring. The line is the front of the two
+    axes alone: the best mIoU that can be had in a time.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    figure = _figure(10.5, max(4.6, 1.2 + 0.19 * (len(points) + 8)))
+    axes = figure.add_subplot()
+    colors = dict.fromkeys(point.group for point in points)
+    for place, group in enumerate(colors):
+        colors[group] = _GROUPS[place % len(_GROUPS)]
+    largest = max((point.size_bytes for point in points), default=1)
+    front = pareto_front(points)
+    line: list[TradeOff] = []
+    for index in front:
+        if not line or points[index].miou > line[-1].miou:
+            line.append(points[index])
+    if line:
+        best = ([point.latency_ms for point in line], [point.miou for point in line])
+        axes.step(*best, where="post", color=_FAINT, linewidth=1.2, linestyle="--", zorder=1)
+    for index, point in enumerate(points):
+        axes.scatter(
+            [point.latency_ms],
+            [point.miou],
+            s=60 + 700 * point.size_bytes / largest,
+            facecolors=colors[point.group] if point.sound else "none",
+            edgecolors=_INK if index in front else colors[point.group],
+            linewidths=1.6,
+            linestyles="solid" if point.sound else "dotted",
+            alpha=0.75,
+            zorder=2,
+        )
+        axes.annotate(
+            str(index + 1), (point.latency_ms, point.miou), fontsize=8, ha="center", va="center", color=_INK, zorder=3
+        )
+    rows = [
+        f"{index + 1:2}  {_short(point.label)}: {point.latency_ms:.3g} ms, {point.miou:.4f}, "
+        f"{point.size_bytes / 2**20:.3g} MiB{'' if point.sound else ' (failed)'}"
+        for index, point in enumerate(points)
+    ]
+    axes.text(1.02, 1, "\n".join(rows), transform=axes.transAxes, va="top", fontsize=8, color=_INK)
+    for group, color in colors.items():
+        axes.scatter([], [], color=color, label=_short(group))
+    if points:
+        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(1.01, 0))
+    times = [point.latency_ms for point in points]
+    axes.margins(0.12)
+    if times and max(times) > 5 * min(times):
+        axes.set_xscale("log")
+        for axis_format in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            axis_format(lambda value, _: f"{value:g}")
+    low, high = axes.get_ylim()
+    if high - low < _LEAST_MIOU_RANGE:  # or noise looks like a difference
+        middle = (low + high) / 2
+        axes.set_ylim(middle - _LEAST_MIOU_RANGE / 2, middle + _LEAST_MIOU_RANGE / 2)
+    axes.set_xlabel("latency, ms (median)")
+    axes.set_ylabel("mIoU")
+    axes.set_title("Latency, mIoU and size (area); ringed: beaten by none", loc="left")
+    _plain_axes(axes, grid="both")
+    axes.tick_params(which="both", length=0, labelsize=9, pad=4)
     _save(figure, path)
 
 
