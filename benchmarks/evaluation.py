@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from common import cli
 from common.facts import machine_facts
@@ -33,7 +34,14 @@ PARTS = ("decode", "prepare", "engine", "score")
 
 def main() -> None:
     options = _parse()
-    artifact, own_spec = find_artifact(options.model_path)
+    result = {"rows": [measure(text, options) for text in options.model_path], "machine": machine_facts()}
+    if options.output:
+        files.write_text(options.output, json.dumps(result, indent=1) + "\n")
+
+
+def measure(text: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What one model's evaluation costs, and reaches."""
+    artifact, own_spec = find_artifact(text)
     class_list = agreed_classes(own_spec, options.classes_path)
     spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
@@ -53,7 +61,10 @@ def main() -> None:
     parts = {part: statistics.median(item[part] for item in costs) for part in PARTS}
     bound = 1000 * options.threads / sum(parts.values())
     rate = statistics.median(item["pictures_per_s"] for item in rounds)
-    result = {
+    print(f"processor ms a picture: {', '.join(f'{part} {spent:.2f}' for part, spent in parts.items())}")
+    print(f"bound: {options.threads} threads / {sum(parts.values()):.2f} ms = {bound:.1f} pictures/s")
+    print(f"{len(engines)} engines at work: {rate:.1f} pictures/s, {rate / bound:.1%} of the bound", flush=True)
+    return {
         "model": artifact.path.name,
         "protocol": how,
         "dataset": dataset.source,
@@ -65,13 +76,7 @@ def main() -> None:
         "pictures_per_s": rate,
         "share_of_bound": rate / bound,
         "rounds": rounds,
-        "machine": machine_facts(),
     }
-    if options.output:
-        files.write_text(options.output, json.dumps(result, indent=1) + "\n")
-    print(f"processor ms a picture: {', '.join(f'{part} {spent:.2f}' for part, spent in parts.items())}")
-    print(f"bound: {options.threads} threads / {sum(parts.values()):.2f} ms = {bound:.1f} pictures/s")
-    print(f"{len(engines)} engines at work: {rate:.1f} pictures/s, {rate / bound:.1%} of the bound")
 
 
 def measure_parts(runtime: Runtime, dataset: Dataset) -> dict[str, float]:
@@ -112,7 +117,7 @@ def measure_pipeline(engines: tuple[Runtime, ...], dataset: Dataset) -> dict[str
 def _parse() -> argparse.Namespace:
     parser = cli.Parser(__doc__)
     add = parser.add_argument
-    add("model_path", metavar="MODEL", help="model to score, as path[@runtime[:device]]")
+    add("model_path", nargs="+", metavar="MODEL", help="models to score, as path[@runtime[:device]]")
     add("--dataset_path", required=True, metavar="DIR", help="dataset folder")
     add("--dataset_file", required=True, metavar="FILE", help="list of its pictures")
     add("--classes_path", metavar="FILE", help="class names (default: the model's own)")

@@ -176,6 +176,79 @@ def _profiles(result: dict[str, Any]) -> str:
     return f"{table}\n\n{_table(['Keras composes', 'layers', 'in training'], composed)}"
 
 
+def _certificate(result: dict[str, Any]) -> str:
+    """A row a file, without what only the report needs."""
+    rows = []
+    for row in result["rows"]:
+        if row["verdict"] == "skipped":
+            continue
+        interval = ""
+        if row["miou_interval"] and row["verdict"] != "reference":
+            low, high = (100 * side for side in row["miou_interval"])
+            interval = f"{100 * row['miou_difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+        cells = [
+            _shown(row["max_error"], ".2g"),
+            _shown(row["agreement"], ".4f"),
+            _shown(row["band_agreement"], ".3f"),
+            _shown(row["miou"], ".4f"),
+            interval,
+            _shown(row["latency"] and row["latency"]["p50"], ".0f"),
+            _shown(row["size_bytes"] and row["size_bytes"] / 2**20, ".1f"),
+            _shown(row["peak_memory_bytes"] and row["peak_memory_bytes"] / 2**20, ".0f"),
+        ]
+        engine = f"{row['engine']} ({row['device']})" if row["engine"] else row["runtime"]
+        rows.append([engine, row["precision"], *cells, row["verdict"]])
+    head = ["engine", "precision", "max logit error", "agreement, %", "at boundaries, %", "mIoU"]
+    return _table([*head, "difference, points (95 %)", "engine, ms", "MiB", "peak MiB", "verdict"], rows)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _runtimes(result: dict[str, Any]) -> str:
+    rows = []
+    for row in sorted(result["rows"], key=lambda row: float(row["ms"]["whole"])):
+        ms = row["ms"]
+        bare = ms.get("benchmark_app", ms.get("bare"))
+        ratio = "" if bare is None else f"{ms['whole'] / bare:.2f}"
+        own = [_shown(ms.get(key), ".1f") for key in ("bare", "benchmark_app", "call", "whole")]
+        parts = [f"{ms[key]:.2f}" for key in ("prepare", "labels")]
+        rows.append([row["name"], row["format"], *own, ratio, *parts])
+    head = [
+        "engine",
+        "format",
+        "bare loop",
+        "own tool",
+        "our call",
+        "whole path",
+        "whole / bare",
+        "of it prepare",
+        "labels",
+    ]
+    return _table(head, rows)
+
+
+def _evaluation(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["rows"]:
+        spent = [f"{row['processor_ms'][part]:.1f}" for part in ("decode", "prepare", "engine", "score")]
+        rates = [f"{row['bound_pictures_per_s']:.1f}", f"{row['pictures_per_s']:.1f}", f"{row['share_of_bound']:.0%}"]
+        rows.append([row["protocol"].rpartition(", ")[2], str(row["engines"]), *spent, *rates])
+    head = [
+        "engine",
+        "engines",
+        "decode",
+        "prepare",
+        "engine, core-ms",
+        "score",
+        "bound, pictures/s",
+        "reached",
+        "share",
+    ]
+    return _table(head, rows)
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -189,6 +262,10 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "model_statistics": _model_statistics,
     "models": _models,
     "profiles": _profiles,
+    "certify_voc": _certificate,
+    "certify_camvid": _certificate,
+    "runtimes": _runtimes,
+    "evaluation": _evaluation,
 }
 
 if __name__ == "__main__":

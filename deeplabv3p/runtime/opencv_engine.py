@@ -55,7 +55,10 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     with engine_errors(f"OpenCV cannot open {path}"), quiet():
         read = cv2.dnn.readNetFromTensorflow if turned else cv2.dnn.readNetFromONNX
         net = read(os.fspath(path))
-    call = _Call(net, output.name, turned)
+    # OpenCV merges an operation with the bias behind it, and of a .pb keeps the first one's name. The only end of a
+    # graph needs none.
+    named = None if turned and len(facts.outputs) == 1 else output.name
+    call = _Call(net, named, turned)
     name = f"opencv {version_of(cv2.__version__)}"
     return EngineRuntime(spec, name, "cpu", call, batch=picture.shape[0], where=path)
 
@@ -85,12 +88,13 @@ def _refuse_wrong(path: Path, spec: ModelSpec, facts: FileFacts, picture: Tensor
 
 
 class _Call:
-    def __init__(self, net: Any, output: str, turned: bool) -> None:
-        self._net, self._output, self._turned = net, output, turned
+    def __init__(self, net: Any, output: str | None, turned: bool) -> None:
+        self._net, self._turned = net, turned
+        self._outputs = () if output is None else (output,)
 
     def __call__(self, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         self._net.setInput(np.ascontiguousarray(batch.transpose(_TO_FIRST)) if self._turned else batch)
-        output = np.array(self._net.forward(self._output))
+        output = np.array(self._net.forward(*self._outputs))
         if self._turned and output.ndim == 4:
             output = output.transpose(_TO_LAST)
         return output

@@ -3,6 +3,7 @@ wrong."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toy_model
 from exported import ROUTES, spec_of
 
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
+from deeplabv3p.export.export import export
+from deeplabv3p.export.formats import ExportOptions
+from deeplabv3p.inference import predict
+from deeplabv3p.runtime import keras_engine
 from deeplabv3p.runtime.artifact import find_spec, load_spec, open_artifact
 from deeplabv3p.spec import sidecar_path
 
@@ -288,3 +294,16 @@ def test_int8_stays_int8_and_its_scale_must_be_that_of_the_spec(exported, export
             open_artifact(path, spec=spec.replace(**{section: wrong}))
     with pytest.raises(DataError, match="its spec says float32"):
         open_artifact(path, spec=spec.replace(input={"dtype": "float32", "scale": None, "zero_point": None}))
+
+
+def test_opencv_finds_the_output_of_a_pb_that_ends_in_a_bias(tmp_path):
+    """OpenCV merges the bias into the convolution before it, and then knows no output of the graph's name."""
+    path = toy_model.save(tmp_path / "toy.keras")
+    model, spec = keras_engine.load_model(path), load_spec(path)
+    export(model, spec, tmp_path / "toy.pb", "pb", ExportOptions())
+    picture = toy_model.halves()
+    with contextlib.closing(open_artifact(f"{tmp_path / 'toy.pb'}@opencv")) as opened:
+        ours = predict(opened, picture)
+    with contextlib.closing(open_artifact(path)) as opened:
+        np.testing.assert_array_equal(ours, predict(opened, picture))
+    assert {1, 2} <= set(np.unique(ours).tolist())
