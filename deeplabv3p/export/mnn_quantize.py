@@ -16,6 +16,10 @@ from deeplabv3p.export.formats import Calibration
 from deeplabv3p.files import write_bytes
 from deeplabv3p.spec import ModelSpec
 
+# The quantizer holds the activations of all pictures at once, about 350 bytes a pixel for MobileNetV2: 2 GB of these.
+_MOST_PIXELS = 6_000_000
+_FEWEST_PICTURES = 4
+
 # Operations of a dumped MNN file that compute nothing.
 _MOVES = {"Input", "Const", "ConvertTensor", "Reshape", "Int8ToFloat", "FloatToInt8"}
 
@@ -29,8 +33,9 @@ def write_pictures(calibration: Calibration, spec: ModelSpec, folder: Path) -> d
 
     Its range of an activation is the moving average over batches. All pictures are one batch, so that it is the range
     of all of them. More batches must not be asked for: from the second one on MNN 3.6.1 copies pictures behind the end
-    of the input, and calibrates with what happens to be in memory. EMA is its only method that works here: KL crashes,
-    ADMM takes minutes a picture.
+    of the input, and calibrates with what happens to be in memory. So that the batch fits into memory, only as many
+    pictures are taken as have six million pixels together, evenly drawn. EMA is its only method that works here: KL
+    crashes, ADMM takes minutes a picture.
 
     Args:
         calibration: float32 tensors [1, H, W, 3].
@@ -38,16 +43,21 @@ def write_pictures(calibration: Calibration, spec: ModelSpec, folder: Path) -> d
         folder: where the pictures go, a new folder.
 
     Returns:
-        The quantizer's configuration.
+        The quantizer's configuration; ``used_image_num`` says how many pictures were taken.
 
     Raises:
         DataError: there are no pictures, or the folder cannot be written.
     """
     mean, std = (np.asarray(values, np.float32) for values in (spec.input.mean, spec.input.std))
-    count, height, width = 0, 0, 0
-    for tensor in calibration():
+    total = sum(1 for _ in calibration())
+    height, width = next((tensor.shape[1:3] for tensor in calibration()), (1, 1))
+    most = max(_FEWEST_PICTURES, _MOST_PIXELS // (height * width))
+    chosen = set(np.linspace(0, total - 1, min(total, most)).round().astype(int).tolist()) if total else set()
+    count = 0
+    for number, tensor in enumerate(calibration()):
+        if number not in chosen:
+            continue
         pixels = np.clip(np.rint(tensor[0] * std + mean), 0, 255).astype(np.uint8)
-        height, width = pixels.shape[:2]
         # OpenCV writes BGR; the quantizer reads RGB and turns it to the order of ``format``.
         in_bgr = pixels if spec.input.color == "BGR" else pixels[..., ::-1]
         _, encoded = cv2.imencode(".png", np.ascontiguousarray(in_bgr), [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -5,8 +5,9 @@ In NCHW, ONNX's own layout, no transpose is left: tf2onnx moves them to the inpu
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,12 +197,12 @@ def _finish(model: Any, spec: ModelSpec) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-class _quiet_logs:  # noqa: N801
+@contextlib.contextmanager
+def _quiet_logs() -> Iterator[None]:
     """Keep the converters' Python loggers below errors from users."""
-
-    def __enter__(self) -> None:
-        self._before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *error: object) -> None:
-        logging.disable(self._before)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -17,12 +17,10 @@ from deeplabv3p.errors import DataError, DeeplabError, UsageError
 from deeplabv3p.export.formats import Calibration, Exported, ExportOptions
 from deeplabv3p.export.freeze import Frozen
 from deeplabv3p.files import atomic_path
+from deeplabv3p.runtime.artifact import SPEC_KEY
 from deeplabv3p.runtime.engine import quiet
 from deeplabv3p.runtime.keras_safety import first_line
 from deeplabv3p.spec import ModelSpec, sidecar_path
-
-SPEC_KEY = "deeplabv3p_spec"
-"""The entry of the file's metadata that holds its spec."""
 
 _ALIGNMENT = 16
 """Bytes. The format's own; engines map constants straight from the file."""

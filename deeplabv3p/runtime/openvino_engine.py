@@ -63,6 +63,9 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     source, result = pick(inputs, spec.input.name, path), pick(outputs, spec.output.name, path)
     check_fit(inputs[source], outputs[result], spec, path)
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if target == "CPU":
+        # Pinned, two engines of one thread each would share one core.
+        config["ENABLE_CPU_PINNING"] = False
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     with engine_errors(f"OpenVINO cannot open {path} on {target}"), quiet():

@@ -124,6 +124,18 @@ def test_calibration_pictures_are_the_tensors(shallow, tmp_path, color):
     assert (config["batch_size"], config["used_image_num"], config["width"], config["height"]) == (2, 2, 97, 65)
 
 
+def test_no_more_pictures_are_taken_than_fit_into_memory(shallow, tmp_path, monkeypatch):
+    import cv2
+
+    monkeypatch.setattr(mnn_quantize, "_MOST_PIXELS", 5 * 16 * 24)
+    levels = [np.full((1, 16, 24, 3), level, np.float32) for level in range(9)]
+    spec = shallow.spec.replace(input={"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)})
+    config = mnn_quantize.write_pictures(lambda: iter(levels), spec, tmp_path / "p")
+    read = [int(cv2.imread(str(path))[0, 0, 0]) for path in sorted((tmp_path / "p").iterdir())]
+    assert read == [0, 2, 4, 6, 8]
+    assert (config["batch_size"], config["used_image_num"]) == (5, 5)
+
+
 def test_labels(network, tmp_path):
     options = ExportOptions(output_kind="labels", output_size="input")
     frozen = freeze(network.model, network.spec, options)

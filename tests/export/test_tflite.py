@@ -13,7 +13,7 @@ from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.export import tflite
 from deeplabv3p.export.formats import ExportOptions
 from deeplabv3p.runtime import keras_engine
-from deeplabv3p.runtime.artifact import load_spec
+from deeplabv3p.runtime.artifact import SPEC_KEY, load_spec
 from deeplabv3p.spec import ModelSpec, sidecar_path
 
 keras = keras_engine.import_keras()
@@ -109,7 +109,7 @@ def test_the_spec_is_inside_and_beside(files, precision):
     from deeplabv3p.runtime.tflite_file import read_facts
 
     exported = files(precision)
-    inside = read_facts(exported.path).metadata[tflite.SPEC_KEY]
+    inside = read_facts(exported.path).metadata[SPEC_KEY]
     assert ModelSpec.from_json(inside) == exported.spec == ModelSpec.load(sidecar_path(exported.path))
 
 
