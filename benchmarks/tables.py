@@ -6,6 +6,7 @@ A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; what i
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -188,8 +189,9 @@ def _certificate(result: dict[str, Any]) -> str:
             interval = f"{100 * row['miou_difference']:+.2f} ({low:+.2f} to {high:+.2f})"
         cells = [
             _shown(row["max_error"], ".2g"),
-            _shown(row["agreement"], ".4f"),
-            _shown(row["band_agreement"], ".3f"),
+            # Cut, not rounded: 100 is every pixel.
+            _shown(row["agreement"] and math.floor(1e5 * row["agreement"]) / 1e5, ".5f"),
+            _shown(row["band_agreement"] and math.floor(1e4 * row["band_agreement"]) / 1e4, ".4f"),
             _shown(row["miou"], ".4f"),
             interval,
             _shown(row["latency"] and row["latency"]["p50"], ".0f"),
@@ -197,8 +199,8 @@ def _certificate(result: dict[str, Any]) -> str:
             _shown(row["peak_memory_bytes"] and row["peak_memory_bytes"] / 2**20, ".0f"),
         ]
         engine = f"{row['engine']} ({row['device']})" if row["engine"] else row["runtime"]
-        rows.append([engine, row["precision"], *cells, row["verdict"]])
-    head = ["engine", "precision", "max logit error", "agreement, %", "at boundaries, %", "mIoU"]
+        rows.append([f"`{row['name']}`", engine, row["precision"], *cells, row["verdict"]])
+    head = ["file", "engine", "precision", "max logit error", "agreement, %", "at boundaries, %", "mIoU"]
     return _table([*head, "difference, points (95 %)", "engine, ms", "MiB", "peak MiB", "verdict"], rows)
 
 
