@@ -91,7 +91,7 @@ def prepare(image: npt.NDArray[np.uint8], input_spec: InputSpec) -> tuple[npt.ND
     """
     check_picture(image)
     if input_spec.resize == "window":
-        raise UsageError("the spec asks for a sliding window, which is not available yet. Use another resize rule.")
+        raise UsageError("the spec asks for a sliding window: deeplabv3p.inference cuts a picture into these.")
     picture_hw = (image.shape[0], image.shape[1])
     scaled_hw, tensor_hw = _sizes(picture_hw, input_spec)
     top, left = (max(scaled - tensor, 0) // 2 for scaled, tensor in zip(scaled_hw, tensor_hw, strict=True))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from deeplabv3p import pixels
 from deeplabv3p.inference.options import InferenceOptions, window_of
-from deeplabv3p.pixels import AxisMap, Geometry
+from deeplabv3p.pixels import Geometry
 from deeplabv3p.spec import InputSpec, ModelSpec, Window
 
 Picture = npt.NDArray[np.uint8]
@@ -106,7 +106,7 @@ def _windows(picture_hw: tuple[int, int], scale: float, window: Window) -> tuple
         axis = []
         for anchor in anchors(scaled, size, stride):
             lies = pixels.axis_map(picture, scaled, anchor)
-            axis.append((anchor, _covered(lies, picture, size), lies))
+            axis.append((anchor, _covered(picture, scaled, anchor, size), lies))
         axes.append(axis)
     tiles = tuple(
         Tile(rows, columns, Geometry(picture_hw, window.size_hw, y, x), top, left)
@@ -116,11 +116,14 @@ def _windows(picture_hw: tuple[int, int], scale: float, window: Window) -> tuple
     return scaled_hw, tiles
 
 
-def _covered(axis: AxisMap, picture: int, tensor: int) -> Span:
-    """The pixels of the picture that fall on the tensor, whose pixels span −0.5 to tensor − 0.5, the end left out."""
-    first = math.ceil((-0.5 - axis.offset) / axis.scale)
-    end = math.ceil((tensor - 0.5 - axis.offset) / axis.scale)
-    return max(first, 0), min(end, picture)
+def _covered(picture: int, scaled: int, anchor: int, size: int) -> Span:
+    """The pixels of the picture whose centres fall on a window of the resized picture, its end left out. In whole
+    numbers, so that windows that touch leave no pixel between them."""
+
+    def first_behind(edge: int) -> int:  # pixel p lies at (p + 0.5)·scaled/picture, measured from the first edge
+        return -((scaled - 2 * edge * picture) // (2 * scaled))
+
+    return max(first_behind(anchor), 0), min(first_behind(anchor + size), picture)
 
 
 def _at_scale(spec: InputSpec, picture_hw: tuple[int, int], scale: float) -> InputSpec:

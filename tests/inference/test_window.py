@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from example_spec import SPEC
 from fake_engine import Pointwise, Subsampling, noise, pointwise_spec
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deeplabv3p.errors import UsageError
@@ -56,6 +56,7 @@ def test_windows_of_a_pointwise_model_equal_the_whole_picture_to_the_bit(height,
 
 
 @given(height=SIZES, width=SIZES, window=windows(), scale=st.floats(0.2, 3))
+@example(height=1, width=13, window=Window((3, 3), (1, 3)), scale=2.75)  # a pixel centre on the edge of two windows
 def test_every_pixel_lies_in_a_window_at_any_scale(height, width, window, scale):
     (view,) = make_views(pointwise_spec(), (height, width), InferenceOptions(window=window, scales=(scale,)))
     seen = np.zeros((height, width), bool)
