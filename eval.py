@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from deeplabv3p.evaluation.score import Evaluation, PictureCallback, Pixels
     from deeplabv3p.spec import ClassInfo, ModelSpec
 
-NO_LABEL = "none"
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
@@ -37,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_list = agreed_classes(own_spec, options.classes_path)
     spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
     if options.ignore_index is not None:
-        spec = spec.replace(ignore_index=None if options.ignore_index == NO_LABEL else options.ignore_index)
+        spec = spec.replace(ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index)
     how = inference_flags.options_from(options, spec)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     facts = [("Model", str(artifact.path)), *_overrides(own_spec, spec)]
@@ -128,9 +126,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: the model's own)")
     add(
         "--ignore_index",
-        type=_label_or_none,
+        type=cli.label_or_none,
         metavar="LABEL",
-        help=f"number in the label files that is not scored, 0 to 65535, or {NO_LABEL} (default: the model's own)",
+        help=f"number in the label files that is not scored, 0 to 65535, or {cli.NO_LABEL} (default: the model's own)",
     )
     add(
         "--model_input_shape",
@@ -146,10 +144,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     inference_flags.add(parser)
     spec_flags.add(parser)
     return parser.parse_args(argv)
-
-
-def _label_or_none(text: str) -> int | str:
-    return NO_LABEL if text.lower() == NO_LABEL else cli.integer(0, 65535)(text)
 
 
 if __name__ == "__main__":

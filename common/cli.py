@@ -15,6 +15,8 @@ from typing import Any, NoReturn, TypeVar
 import deeplabv3p
 from deeplabv3p.errors import DeeplabError, UsageError
 
+NO_LABEL = "none"
+"""What --ignore_index takes for no label at all."""
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 _MAX_SIDE = 16384  # pixels; larger is a typing error, and its tensor would not fit anywhere
@@ -94,6 +96,11 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
         return _within(value, minimum, maximum)
 
     return whole_number
+
+
+def label_or_none(text: str) -> int | str:
+    """Argument type: a number that label files may hold, 0 to 65535, or NO_LABEL."""
+    return NO_LABEL if text.lower() == NO_LABEL else integer(0, 65535)(text)
 
 
 def number(minimum: float, maximum: float | None = None) -> Callable[[str], float]:

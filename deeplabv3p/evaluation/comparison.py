@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabv3p.metrics import confusion_matrix
+from deeplabv3p.pixels import dequantize
 from deeplabv3p.spec import ModelSpec, OutputSpec
 
 BAND_PX = 5
@@ -32,9 +33,7 @@ def float_output(output: npt.NDArray[np.generic], spec: OutputSpec) -> Values:
 
     The output must be scores: [h, w, K] or [K, h, w] by the layout.
     """
-    values = output.astype(np.float32)
-    if spec.scale is not None:
-        values = (values - np.float32(spec.zero_point or 0)) * np.float32(spec.scale)
+    values = dequantize(output, spec)
     return np.ascontiguousarray(values.transpose(1, 2, 0) if spec.layout == "NCHW" else values)
 
 

@@ -44,7 +44,7 @@ def fold_batch_norms(model: Any) -> Any:
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.operation.name)
         for tensor in model.inputs
     ]
-    results = _finish(walk.walk(model, images, builder.call))[1]
+    results = walk.finish(walk.walk(model, images, builder.call))[1]
     builder.copy_weights()
     return keras.Model(_alone(images), _alone(results), name=model.name)
 
@@ -138,17 +138,7 @@ def _fit(convolution: Any, norm: Any) -> bool:
 def _steps(model: Any) -> tuple[list[Step], list[Any]]:
     from deeplabv3p.models import walk
 
-    return _finish(walk.walk(model, model.inputs, walk.infer))
-
-
-def _finish(walking: Any) -> tuple[list[Step], list[Any]]:
-    """All steps of a walk, and the outputs of the model."""
-    steps = []
-    while True:
-        try:
-            steps.append(next(walking))
-        except StopIteration as end:
-            return steps, end.value
+    return walk.finish(walk.walk(model, model.inputs, walk.infer))
 
 
 def _alone(items: list[Any]) -> Any:

@@ -59,12 +59,8 @@ def freeze(model: Any, spec: ModelSpec, options: ExportOptions) -> Frozen:
     folded = fold_batch_norms(model)
 
     def forward(image: Any) -> Any:
-        walking = walk.walk(folded, [image], _call)
-        while True:
-            try:
-                next(walking)
-            except StopIteration as end:
-                return tf.identity(tail(end.value[0], image), name="result")
+        outputs = walk.finish(walk.walk(folded, [image], _call))[1]
+        return tf.identity(tail(outputs[0], image), name="result")
 
     signature = tf.TensorSpec(shape, spec.input.dtype, name=input_name)
     traced = tf.function(forward, input_signature=[signature], autograph=False).get_concrete_function()

@@ -47,6 +47,16 @@ def walk(model: keras.Model, inputs: Sequence[Any], call: Call) -> Generator[Ste
     return (yield from _walk(model, inputs, call, "", seen))
 
 
+def finish(walking: Generator[Step, None, list[Any]]) -> tuple[list[Step], list[Any]]:
+    """Run a walk to its end: all its steps, and the outputs of the model."""
+    steps = []
+    while True:
+        try:
+            steps.append(next(walking))
+        except StopIteration as end:
+            return steps, end.value
+
+
 def infer(operation: keras.Operation, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """For symbolic tensors: the shapes and types that come out. Nothing is computed."""
     return operation.compute_output_spec(*args, **named)

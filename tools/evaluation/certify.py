@@ -23,7 +23,6 @@ EPILOG = """Without OTHER, and with --runtimes, files are exported from REFERENC
 where they are not there yet. Writes certificate.json, .csv, .md, latency_miou_size.png and report.html. Exit codes: 4
 where a budget is missed, 5 where a runtime that was asked for by name is missing. docs/certify.md explains all."""
 
-NO_LABEL = "none"
 SAMPLES = 100
 TRAINING_LIST = "train.txt"
 
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     class_list = agreed_classes(own_spec, options.classes_path)
     spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
     if options.ignore_index is not None:
-        spec = spec.replace(ignore_index=None if options.ignore_index == NO_LABEL else options.ignore_index)
+        spec = spec.replace(ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index)
     dataset = _limited(
         open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index), options.limit
     )
@@ -180,9 +179,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: the reference's own)")
     add(
         "--ignore_index",
-        type=_label_or_none,
+        type=cli.label_or_none,
         metavar="LABEL",
-        help=f"number in the label files that is not scored, or {NO_LABEL} (default: the reference's own)",
+        help=f"number in the label files that is not scored, or {cli.NO_LABEL} (default: the reference's own)",
     )
     add(
         "--model_input_shape",
@@ -232,10 +231,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     elif options.reference is not None:
         parser.error("--chart draws certificates that are there already; name no models with it")
     return options
-
-
-def _label_or_none(text: str) -> int | str:
-    return NO_LABEL if text.lower() == NO_LABEL else cli.integer(0, 65535)(text)
 
 
 if __name__ == "__main__":
