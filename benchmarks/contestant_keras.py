@@ -81,7 +81,7 @@ class Contestant:
         return self._train("plain", count)
 
     def _train(self, form: str, count: int) -> dict[str, list[float]]:
-        from deeplabv3p.losses import CrossEntropy
+        from deeplabv3p.losses.cross_entropy import CrossEntropy
         from deeplabv3p.models import batchnorm
 
         if form not in self.forms:

@@ -90,7 +90,7 @@ def _profile(name: str, options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
-    from deeplabv3p.losses import CrossEntropy
+    from deeplabv3p.losses.cross_entropy import CrossEntropy
     from deeplabv3p.models import batchnorm, factory
     from deeplabv3p.runtime import keras_engine
 

@@ -27,7 +27,7 @@ def main() -> None:
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.data.pipeline import batches
     from deeplabv3p.data.shapes import generate
-    from deeplabv3p.losses import CrossEntropy
+    from deeplabv3p.losses.cross_entropy import CrossEntropy
     from deeplabv3p.models import batchnorm, factory
     from deeplabv3p.spec import SYMMETRIC
     from deeplabv3p.training.meter import Feed, StreamingMeanIoU

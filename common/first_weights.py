@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from common import pretrained
-from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.dataset import Dataset
 from deeplabv3p.errors import UsageError
+from deeplabv3p.export.calibration import calibration_tensors
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime.artifact import find_spec
 from deeplabv3p.spec import ModelSpec, Preprocessing
@@ -54,7 +50,7 @@ def make_network(config: TrainConfig, dataset: Dataset, *, resumed: bool, offlin
         preprocessing=preprocessing,
     )
     if filled is not None and not resumed:
-        _unfold(model, config, dataset, spec.input.preprocessing, filled)
+        _unfold(model, spec, dataset, filled)
     return model, spec.replace(provenance={"dataset": "/".join(Path(dataset.source).parts[-2:])})
 
 
@@ -102,36 +98,12 @@ def _imagenet_file(name: ModelName) -> str:
     return backbone.imagenet_file.format(alpha=name.alpha)
 
 
-def _unfold(
-    model: Any, config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, filled: Callable[[str], bool]
-) -> None:
+def _unfold(model: Any, spec: ModelSpec, dataset: Dataset, filled: Callable[[str], bool]) -> None:
     """Measure batch-norm statistics on training pictures where the weights came without (a frozen graph's)."""
     from deeplabv3p.models import heads, unfold
 
     if not unfold.is_folded(model, lambda layer: filled(layer) and not layer.startswith(heads.PREFIXES)):
         return
-    pictures = _pictures(config, dataset, preprocessing)
-    count = unfold.measure_statistics(model, pictures, filled)
+    pictures = calibration_tensors(spec, dataset, min(MEASURED_PICTURES, len(dataset)))
+    count = unfold.measure_statistics(model, pictures(), filled)
     print(f"the weights came without batch-norm statistics: measured on {count} training pictures", flush=True)
-
-
-def _pictures(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing) -> Iterator[npt.NDArray[np.float32]]:
-    """Training pictures at the size of the crops, not augmented, one at a time."""
-    from deeplabv3p.data.pipeline import batches
-
-    count = min(MEASURED_PICTURES, len(dataset))
-    iterator = batches(
-        dataset,
-        size_hw=config.size_hw,
-        batch_size=1,
-        preprocessing=preprocessing,
-        augmentation=Augmentation(scale=(1.0, 1.0), flip=0.0),
-        seed=config.seed,
-        steps_per_epoch=count,
-        epochs=1,
-        threads=config.threads,
-    )
-    try:
-        yield from (images for images, _ in islice(iterator, count))
-    finally:
-        iterator.close()

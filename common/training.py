@@ -23,9 +23,10 @@ from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
 from deeplabv3p.errors import DataError
+from deeplabv3p.losses.options import LossOptions
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime import keras_engine
-from deeplabv3p.training.config import TrainConfig
+from deeplabv3p.training.config import DeviceOptions, TrainConfig, WatchOptions
 
 if TYPE_CHECKING:
     from deeplabv3p.training.fit import TrainResult
@@ -127,12 +128,24 @@ def _train(values: dict[str, Any], run_folder: Callable[[], Path], *, resumed: b
 
 def make_config(values: dict[str, Any]) -> TrainConfig:
     """The options that shape the weights, under the library's names (see train.py for the flags)."""
-    known = {name: values[name] for name in TrainConfig.__dataclass_fields__ if name in values}
-    augmentation = Augmentation(
-        scale=tuple(values["aug_scale"]),
-        **{name: values[f"aug_{name}"] for name in ("flip", "brightness", "contrast", "saturation", "hue")},
+    parts = {"loss": LossOptions, "watch": WatchOptions, "devices": DeviceOptions}
+    augmentation = {name: values.get(f"aug_{name}") for name in Augmentation.__dataclass_fields__}
+    return TrainConfig(
+        **(_chosen(TrainConfig, values, without=tuple(parts)) | {n: p(**_chosen(p, values)) for n, p in parts.items()}),
+        size_hw=tuple(values["model_input_shape"]),
+        crop_hw=_tuple(values.get("crop_shape")),
+        augmentation=Augmentation(**{n: _tuple(v) for n, v in augmentation.items() if v is not None}),
     )
-    return TrainConfig(**known, size_hw=tuple(values["model_input_shape"]), augmentation=augmentation)
+
+
+def _chosen(record: Any, values: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Those of ``values`` that are fields of a dataclass."""
+    return {name: values[name] for name in record.__dataclass_fields__ if name in values and name not in without}
+
+
+def _tuple(value: Any) -> Any:
+    """JSON knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from deeplabv3p.losses import CrossEntropy, upsample
+from deeplabv3p.losses.cross_entropy import CrossEntropy, upsample
 from deeplabv3p.pixels import IGNORE
 
 

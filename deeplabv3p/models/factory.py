@@ -128,9 +128,16 @@ def model_spec(
 
 
 def rebuild(
-    model: keras.Model, spec: ModelSpec, *, size_hw: tuple[int, int] | None = None, output_stride: int | None = None
+    model: keras.Model,
+    spec: ModelSpec,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    output_stride: int | None = None,
+    dropout: float = 0.5,
+    bn_momentum: float = 0.99,
 ) -> tuple[keras.Model, ModelSpec]:
     """The same weights in the network of another input size and output stride (train at 16, run at 8 or 32).
+    ``dropout`` and ``bn_momentum`` are those of :func:`build_model`.
 
     Raises:
         UsageError: the model's name is not in the registry, or it has no fixed size and none is given.
@@ -139,7 +146,14 @@ def rebuild(
     output_stride = output_stride or spec.model.output_stride
     if size_hw is None or output_stride is None:
         raise UsageError(f"model '{spec.model.name}' says no input size or output stride: give both.")
-    rebuilt = build_model(spec.model.name, num_classes=spec.num_classes, size_hw=size_hw, output_stride=output_stride)
+    rebuilt = build_model(
+        spec.model.name,
+        num_classes=spec.num_classes,
+        size_hw=size_hw,
+        output_stride=output_stride,
+        dropout=dropout,
+        bn_momentum=bn_momentum,
+    )
     graph.copy_weights(model, rebuilt)
     changed = spec.replace(
         model={"output_stride": output_stride},

@@ -20,9 +20,9 @@ from deeplabv3p.data.pipeline import batches, steps_per_epoch
 from deeplabv3p.errors import DataError, DivergedError
 from deeplabv3p.evaluation.score import evaluate
 from deeplabv3p.inference import protocol
-from deeplabv3p.losses import CrossEntropy
+from deeplabv3p.losses.cross_entropy import CrossEntropy
 from deeplabv3p.models import batchnorm, graph
-from deeplabv3p.models.factory import freeze
+from deeplabv3p.models.factory import freeze, rebuild
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.runtime.keras_engine import KerasRuntime, save_model
 from deeplabv3p.spec import ModelSpec
@@ -129,7 +129,7 @@ class _Fit:
     ) -> None:
         self.stock, self.spec, self.config, self.run, self.report = stock, spec, config, run, report
         self.train_set, self.val_set, self.stop_requested = train_set, val_set, stop_requested
-        self.model = batchnorm.for_training(stock, fused=config.bn_fused, synchronized=config.bn_sync)
+        self.model = self._training_model()
         self.runtime = KerasRuntime(stock, spec)
         self.steps = steps_per_epoch(len(train_set), config.batch_size)
         self.step = config.init_epoch * self.steps
@@ -137,6 +137,15 @@ class _Fit:
         self.best: float | None = None
         self.stopped = False
         self._state: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+    def _training_model(self) -> keras.Model:
+        """The stock network's twin that learns: at the size of the crops, with layers that are made for training."""
+        config, model = self.config, self.stock
+        if config.train_hw != self.spec.input.size_hw:
+            model, _ = rebuild(
+                model, self.spec, size_hw=config.train_hw, dropout=config.dropout, bn_momentum=config.bn_momentum
+            )
+        return batchnorm.for_training(model, fused=config.bn_fused, synchronized=config.bn_sync)
 
     def load(self) -> None:
         arrays, meta = checkpoint.load_state(self.run / checkpoint.STATE_NAME)
@@ -174,7 +183,7 @@ class _Fit:
     def _fit_epochs(self, stage: Stage, steps: int, end: int) -> None:
         iterator = batches(
             self.train_set,
-            size_hw=self.config.size_hw,
+            size_hw=self.config.train_hw,
             batch_size=self.config.batch_size,
             preprocessing=self.spec.input.preprocessing,
             augmentation=self.config.augmentation,

@@ -17,7 +17,7 @@ from keras import layers
 from skimage import data
 
 from deeplabv3p.errors import UsageError
-from deeplabv3p.losses import CrossEntropy
+from deeplabv3p.losses.cross_entropy import CrossEntropy
 from deeplabv3p.models import batchnorm, factory, graph, heads
 from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.spec import ClassInfo, ModelSpec
