@@ -42,10 +42,14 @@ def dump(options: argparse.Namespace) -> None:
         raise UsageError(f"--output_model_file {target} is a folder. Name a file in it.")
 
     from common.network import keras_model
-    from deeplabv3p.runtime import keras_engine
+    from deeplabv3p.runtime import keras_engine, keras_half
 
     model, spec = keras_model(options)
-    spec = keras_engine.save_model(model, spec, target)
+    if options.half:
+        keras_half.round_kernels(model)
+        # The score and the hash are those of the weights before they were rounded.
+        spec = spec.replace(provenance={"weights_sha256": "", "protocol": "", "miou": None})
+    spec = keras_engine.save_model(model, spec, target, half=options.half)
     size = cli.size_text(spec.input.size_hw) if spec.input.size_hw else "any size"
     facts = f"{size}, {spec.num_classes} classes, {model.count_params():,} parameters"
     print(f"{spec.model.name}, output stride {spec.model.output_stride or 'unknown'}, {facts}")
@@ -113,6 +117,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder for the results, or video file, .mp4 or .avi (default: a window, or result/ without a display)",
     )
     output.add_argument("--output_model_file", type=Path, metavar="FILE", help="file for --dump_model, .keras or .h5")
+    half_help = "dump with kernels in half precision: half the size, opened by plain Keras (.keras)"
+    output.add_argument("--half", action="store_true", help=half_help)
     cli.reserve(parser, "--pruning_model", "the model was trained with pruning")
     options = parser.parse_args(argv)
     _check(options)
@@ -138,6 +144,10 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError("--output is for pictures and videos. --dump_model writes --output_model_file.")
         if unused := inference_flags.given(options):
             raise UsageError(f"{', '.join(unused)}: for pictures and videos, not for --dump_model.")
+        if options.half and options.output_model_file.suffix != ".keras":
+            raise UsageError("--half is for .keras files.")
+    elif options.half:
+        raise UsageError("--half is for --dump_model.")
     elif options.output_model_file is not None:
         raise UsageError("--output_model_file is for --dump_model. Pictures and videos go to --output.")
 

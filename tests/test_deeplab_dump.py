@@ -156,3 +156,25 @@ def test_weights_that_disagree_with_the_flags(net: Path, tmp_path: Path) -> None
             dump(tmp_path / "c.keras", *flags)
         assert message in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["three.txt"]
+
+
+def test_a_dump_in_half_precision_is_half_as_large_and_the_same_network(net, tmp_path):
+    """Read without Keras: kernels are the float16 of the original's, everything else is untouched."""
+    spec = dump(tmp_path / "half.keras", "--model_path", str(net / "net.keras"), "--half")
+    assert (spec.provenance.miou, spec.provenance.dataset) == (None, "train.txt")
+    whole, half = tensors(net / "net.keras"), tensors(tmp_path / "half.keras")
+    assert whole.keys() == half.keys()
+    for key, values in whole.items():
+        expected = values.astype(np.float16) if values.ndim > 1 else values
+        assert half[key].dtype == expected.dtype
+        np.testing.assert_array_equal(half[key], expected)
+    assert (tmp_path / "half.keras").stat().st_size < 0.55 * (net / "net.keras").stat().st_size
+    opened = keras_engine.load_model(tmp_path / "half.keras")
+    assert {weight.dtype for weight in opened.weights} == {"float32"}
+    assert keras_engine.weights_sha256(opened) == spec.provenance.weights_sha256
+
+
+def test_half_is_refused_where_it_means_nothing(net, tmp_path):
+    for target, arguments in (("a.h5", ["--dump_model", "--output_model_file"]), ("a.jpg", ["--image"])):
+        with pytest.raises(UsageError, match="--half"):
+            deeplab.main(["--half", "--model_path", str(net / "net.keras"), *arguments, str(tmp_path / target)])

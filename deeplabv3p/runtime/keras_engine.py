@@ -24,6 +24,7 @@ from deeplabv3p.runtime.artifact import EMBEDDED_SPEC
 from deeplabv3p.runtime.engine import check_threads, import_package, unknown_device, version_of
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.fit import check_fit
+from deeplabv3p.runtime.keras_half import store_half
 from deeplabv3p.runtime.keras_safety import check_config, check_model_file, first_line
 from deeplabv3p.runtime.tensorflow_common import quiet_absl, quiet_start, set_tensorflow_threads
 from deeplabv3p.spec import ModelSpec, OutputKind, sidecar_path
@@ -100,10 +101,11 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"Keras cannot open {path}: {first_line(error)}") from None
 
 
-def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> ModelSpec:
+def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str], *, half: bool = False) -> ModelSpec:
     """Write a model as ``.keras`` (with the spec inside) or ``.h5``, and its spec beside it, both atomically.
 
-    An empty ``provenance.weights_sha256`` is filled with :func:`weights_sha256`.
+    An empty ``provenance.weights_sha256`` is filled with :func:`weights_sha256`. With ``half``, the kernels are stored
+    in half precision (``.keras`` only): round them first, see :func:`deeplabv3p.runtime.keras_half.round_kernels`.
 
     Returns:
         The spec as written.
@@ -113,8 +115,9 @@ def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> Mod
         UsageError: the name ends in something else.
     """
     path = Path(path)
-    if path.suffix not in (".keras", ".h5"):
-        raise UsageError(f"cannot save a Keras model as {path}. Use a name that ends in .keras or .h5.")
+    if path.suffix not in ((".keras",) if half else (".keras", ".h5")):
+        kinds = ".keras" if half else ".keras or .h5"
+        raise UsageError(f"cannot save a Keras model as {path}. Use a name that ends in {kinds}.")
     _check_fit(model, spec, str(path))
     check_config(json.loads(model.to_json()), path)
     if not spec.provenance.weights_sha256:
@@ -124,6 +127,8 @@ def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str]) -> Mod
         sidecar.write_text(spec.to_json(), encoding="utf-8")
         with quiet_absl():
             _write(model, temporary)
+        if half:
+            store_half(temporary)
         if path.suffix == ".keras":
             with zipfile.ZipFile(temporary, "a") as archive:
                 archive.writestr(EMBEDDED_SPEC, spec.to_json())
