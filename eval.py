@@ -25,17 +25,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     folder = check_output_folder(options.output_path)
     # Only now: these import NumPy and OpenCV, and the engine when the model is opened.
-    from common.network import agreed_classes, find_artifact, with_size
+    from common.network import agreed_spec, find_artifact
     from common.report import Gallery, evaluation_sections, run_section, write_report, write_scores
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.score import evaluate, open_engines
     from deeplabv3p.inference import protocol
 
     artifact, own_spec = find_artifact(options.model_path, options)
-    class_list = agreed_classes(own_spec, options.classes_path)
-    spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
-    if options.ignore_index is not None:
-        spec = spec.replace(ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index)
+    spec, class_list = agreed_spec(own_spec, options, artifact.path)
     how = inference_flags.options_from(options, spec)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     facts = [("Model", str(artifact.path)), *_overrides(own_spec, spec)]

@@ -21,7 +21,7 @@ from typing import Any
 
 from common import cli
 from common.facts import machine_facts
-from common.network import agreed_classes, find_artifact, with_size
+from common.network import agreed_spec, find_artifact
 from deeplabv3p import files
 from deeplabv3p.data.dataset import Dataset, open_dataset
 from deeplabv3p.evaluation.score import evaluate, open_engines
@@ -42,8 +42,7 @@ def main() -> None:
 def measure(text: str, options: argparse.Namespace) -> dict[str, Any]:
     """What one model's evaluation costs, and reaches."""
     artifact, own_spec = find_artifact(text)
-    class_list = agreed_classes(own_spec, options.classes_path)
-    spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
+    spec, class_list = agreed_spec(own_spec, options, artifact.path)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     dataset = dataclasses.replace(dataset, samples=dataset.samples[: options.pictures])
     costs, rounds = [], []

@@ -96,7 +96,7 @@ def draw_activations(values: Values, title: str) -> Pixels:
             cv2.rectangle(colored, (0, 0), (size_hw[1] - 1, size_hw[0] - 1), _DEAD, 2)
         if numbered:
             colored = cv2.copyMakeBorder(colored, _NUMBER, 0, 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-            cv2.putText(colored, str(index), (1, _NUMBER - 3), (31, 41, 55), cv2.FontFace("sans"), 11)
+            visualize.write_text(colored, str(index), (1, _NUMBER - 3), 11)
         tiles.append(np.asarray(colored, np.uint8))
     if len(shown) < len(grey):
         title += f", the first {len(shown)} of {len(grey)} channels"

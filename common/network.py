@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common import pretrained
-from common.cli import size_text
+from common.cli import NO_LABEL, size_text
 from deeplabv3p.data.classes import ClassList, load_classes
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.models.registry import MODELS, ModelName
@@ -131,6 +131,21 @@ def agreed_classes(spec: ModelSpec, classes_path: str | None) -> ClassList:
     return given if given.explicit_colors else ClassList(spec.classes, explicit_colors=False)
 
 
+def agreed_spec(spec: ModelSpec, options: argparse.Namespace, path: Path) -> tuple[ModelSpec, ClassList]:
+    """The spec of the model at ``path`` with what the flags say: size, classes, and --ignore_index where the command
+    has it. Also the classes as :func:`agreed_classes` gives them, to open a dataset with.
+
+    Raises:
+        UsageError, DataError: as :func:`with_size` and :func:`agreed_classes`.
+    """
+    classes = agreed_classes(spec, options.classes_path)
+    spec = with_size(spec, options.model_input_shape, path).replace(classes=classes.classes)
+    ignored = getattr(options, "ignore_index", None)
+    if ignored is not None:
+        spec = spec.replace(ignore_index=None if ignored == NO_LABEL else ignored)
+    return spec, classes
+
+
 def open_runtime(options: argparse.Namespace) -> Runtime:
     """Open the model that --model_path, or --model_type with --weights_path, names, at the size and output stride
     asked for.
@@ -150,9 +165,7 @@ def open_runtime(options: argparse.Namespace) -> Runtime:
             f"{artifact.path} has output stride {spec.model.output_stride}, not {options.output_stride}. "
             "Only a Keras model can be built at another one."
         )
-    spec = with_size(spec, options.model_input_shape, artifact.path)
-    spec = spec.replace(classes=agreed_classes(spec, options.classes_path).classes)
-    return open_artifact(artifact, threads=options.threads, spec=spec)
+    return open_artifact(artifact, threads=options.threads, spec=agreed_spec(spec, options, artifact.path)[0])
 
 
 def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:

@@ -99,8 +99,8 @@ def prepare(image: npt.NDArray[np.uint8], input_spec: InputSpec) -> tuple[npt.ND
     if input_spec.color == "BGR":
         inside = np.asarray(cv2.cvtColor(inside, cv2.COLOR_RGB2BGR), np.uint8)
     # A byte has 256 values: a table of them in the tensor's type gives the same bits as the formula on every pixel.
-    table = _to_dtype(_levels(input_spec.mean, input_spec.std), input_spec)
-    pad = _to_dtype(_normalized(np.float32(input_spec.pad_value), input_spec.mean, input_spec.std), input_spec)
+    table = quantize(_levels(input_spec.mean, input_spec.std), input_spec)
+    pad = quantize(_normalized(np.float32(input_spec.pad_value), input_spec.mean, input_spec.std), input_spec)
     fill = _fill_nhwc if input_spec.layout == "NHWC" else _fill_nchw
     return fill(inside, table, tensor_hw, pad), place(picture_hw, input_spec)
 
@@ -155,6 +155,18 @@ def labels_from_output(
     return sampling.sample_argmax(
         planes, sampling.neighbours(y, planes.shape[1]), sampling.neighbours(x, planes.shape[2])
     )
+
+
+def quantize(tensor: npt.NDArray[np.float32], input_spec: InputSpec) -> npt.NDArray[np.generic]:
+    """Real numbers as a model's input has them, in its type: round(x / scale) + zero_point, or round(x) where the spec
+    has no scale, halves to even, clipped to the type; as they are for floats."""
+    dtype = np.dtype(input_spec.dtype)
+    if dtype.kind == "f":
+        return tensor.astype(dtype, copy=False)
+    if input_spec.scale is not None:
+        tensor = tensor / np.float32(input_spec.scale)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(tensor) + np.float32(input_spec.zero_point or 0), limits.min, limits.max).astype(dtype)
 
 
 def dequantize(output: npt.NDArray[np.generic], output_spec: OutputSpec) -> npt.NDArray[np.float32]:
@@ -270,16 +282,6 @@ def _fill_nchw(
         plane[:height, width:] = value
         plane[height:] = value
     return tensor
-
-
-def _to_dtype(tensor: npt.NDArray[np.float32], spec: InputSpec) -> npt.NDArray[np.generic]:
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind == "f":
-        return tensor.astype(dtype, copy=False)
-    if spec.scale is not None:
-        tensor = tensor / np.float32(spec.scale)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(tensor) + np.float32(spec.zero_point or 0), limits.min, limits.max).astype(dtype)
 
 
 def _grid_coordinates(

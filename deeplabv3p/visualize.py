@@ -34,6 +34,7 @@ IGNORE_COLOR = (224, 224, 192)
 _WRONG = (229, 57, 53)
 _ACCENT, _SECOND, _INK, _FAINT = "#2563eb", "#ea580c", "#1f2937", "#9ca3af"
 _GROUPS = (_ACCENT, _SECOND, "#16a34a", "#9333ea", "#db2777", "#0891b2", "#a16207")
+_TEXT, _HERSHEY = (31, 41, 55), 1 / 33  # scale of Hershey's letters for a pixel of size
 _SCREEN_DPI = 110
 
 
@@ -74,7 +75,7 @@ def legend(classes: Sequence[ClassInfo], present: Collection[int] | None = None)
         left, top = pad + place // lines * width, pad + place % lines * row
         cv2.rectangle(picture, (left, top + 4), (left + 22, top + 21), item.color, cv2.FILLED)
         cv2.rectangle(picture, (left, top + 4), (left + 22, top + 21), (120, 120, 120), 1)
-        _write_text(picture, item.name, (left + 30, top + 18), 15)
+        write_text(picture, item.name, (left + 30, top + 18), 15)
     return picture
 
 
@@ -99,7 +100,7 @@ def side_by_side(images: Sequence[Pixels], titles: Sequence[str] | None = None, 
         rule = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
         column[bar:, left:] = cv2.resize(image, (width, height), interpolation=rule)
         if titles:
-            _write_text(column, titles[index], (left + 1, 16), 14)
+            write_text(column, titles[index], (left + 1, 16), 14)
         columns.append(column)
     return np.concatenate(columns, axis=1)
 
@@ -383,9 +384,15 @@ def _encode(suffix: str, image: Pixels, options: list[int]) -> bytes:
     return bytes(cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1])
 
 
-def _write_text(picture: Pixels, text: str, left_baseline: tuple[int, int], size: int) -> None:
-    cv2.putText(picture, text, left_baseline, (31, 41, 55), cv2.FontFace("sans"), size)
+def write_text(picture: Pixels, text: str, left_baseline: tuple[int, int], size: int) -> None:
+    """Write dark text of ``size`` pixels into a picture. OpenCV 4 has no fonts but Hershey's strokes."""
+    if hasattr(cv2, "FontFace"):
+        cv2.putText(picture, text, left_baseline, _TEXT, cv2.FontFace("sans"), size)
+    else:
+        cv2.putText(picture, text, left_baseline, cv2.FONT_HERSHEY_SIMPLEX, size * _HERSHEY, _TEXT, 1, cv2.LINE_AA)
 
 
 def _text_width(text: str, size: int) -> int:
-    return int(cv2.getTextSize((4096, 64), text, (0, 32), cv2.FontFace("sans"), size)[2])
+    if hasattr(cv2, "FontFace"):
+        return int(cv2.getTextSize((4096, 64), text, (0, 32), cv2.FontFace("sans"), size)[2])
+    return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size * _HERSHEY, 1)[0][0])

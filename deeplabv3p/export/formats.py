@@ -62,8 +62,8 @@ class ExportOptions:
     ``output_kind``: logits, probabilities (softmax inside) or labels (argmax inside). ``output_size``: native is the
     head's own stride, input is upsampled to the input's size inside the file. ``batch``: the fixed batch size, None for
     any. ``dynamic``: height and width stay open. ``layout``: of input and output, None for the format's default.
-    ``op_set``: of ONNX. ``io_dtype``: of input and output of int8 TFLite and ONNX files (OpenVINO's and MNN's
-    stay float32). ``float_layers``: layers, by name, that an int8 file computes with floats.
+    ``op_set``: of ONNX. ``io_dtype``: of input and output of int8 files (MNN's are uint8 where this is int8).
+    ``float_layers``: layers, by name, that an int8 file computes with floats.
     """
 
     precision: Precision = "f32"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.export.formats import Calibration, Exported, ExportOptions
+from deeplabv3p.export.mnn_integers import integer_io
 from deeplabv3p.export.mnn_quantize import float_operations, write_pictures
 from deeplabv3p.files import atomic_path
 from deeplabv3p.spec import sidecar_path
@@ -35,7 +36,8 @@ _CALL = "import sys, _tools; getattr(_tools, sys.argv[1])(sys.argv[1:])"
 
 
 def write(frozen: Frozen, path: Path, options: ExportOptions, calibration: Calibration | None) -> Exported:
-    """Write a ``.mnn`` file and its spec beside it, both atomically. Input and output are NHWC float32.
+    """Write a ``.mnn`` file and its spec beside it, both atomically. Input and output are NHWC, float32 but
+    for int8, where they are uint8 unless ``io_dtype`` is float32.
 
     Of int8 the convolutions are 8-bit, weights with a scale per channel; the notes list what is not. Activations have
     the range of the calibration pictures, of which as many are taken as the quantizer can hold in memory at once
@@ -44,7 +46,7 @@ def write(frozen: Frozen, path: Path, options: ExportOptions, calibration: Calib
     Args:
         frozen: what :func:`deeplabv3p.export.freeze.freeze` returned.
         path: the file.
-        options: ``precision`` is used; what concerns the graph is in ``frozen``.
+        options: ``precision`` and ``io_dtype`` are used; what concerns the graph is in ``frozen``.
         calibration: NHWC tensors, for int8.
 
     Raises:
@@ -76,12 +78,16 @@ def write(frozen: Frozen, path: Path, options: ExportOptions, calibration: Calib
             shutil.rmtree(pictures)
             dump = ["-f", "MNN", "--modelFile", written.name, "--JsonFile", "int8.json"]
             _run_tool("mnnconvert", dump, folder, "int8.json", path)
-            kept = float_operations((folder / "int8.json").read_text(encoding="utf-8"), path)
-            notes = (
-                f"stayed float: {kept}",
-                "input and output are float32: the file converts them itself",
-                f"calibrated with {config['used_image_num']} pictures",
-            )
+            content = (folder / "int8.json").read_text(encoding="utf-8")
+            kept = float_operations(content, path)
+            if options.io_dtype != "float32":
+                whole = folder / "whole.mnn"
+                spec, notes = integer_io(written, whole, spec, content)
+                if whole.exists():
+                    written = whole
+                    if options.io_dtype == "int8":
+                        notes += ("whole numbers outside are uint8: MNN's Python package has no tensors of int8",)
+            notes = (f"stayed float: {kept}", *notes, f"calibrated with {config['used_image_num']} pictures")
         with atomic_path(sidecar_path(path)) as sidecar, atomic_path(path) as temporary:
             sidecar.write_text(spec.to_json(), encoding="utf-8")
             shutil.copyfile(written, temporary)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import pixels
 from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
 from deeplabv3p.export.formats import Calibration, Exported, ExportOptions
 from deeplabv3p.export.open_size import check_open_size
-from deeplabv3p.export.openvino_quantize import Floats, Run, Validate, quantize
+from deeplabv3p.export.openvino_integers import integer_io
+from deeplabv3p.export.openvino_quantize import Run, Validate, quantize, start
 from deeplabv3p.files import atomic_path
 from deeplabv3p.runtime.artifact import SPEC_KEY
 from deeplabv3p.runtime.engine import quiet
@@ -42,18 +45,19 @@ def write(
     """Write an ``.xml`` file with its ``.bin`` and its spec, inside (``rt_info``) and beside it, each atomically.
 
     ``f16`` stores weights in half precision; the engine chooses its arithmetic when it opens the file. ``int8`` has
-    8-bit weights, scaled per channel, and 8-bit activations; input and output stay float32.
+    8-bit weights, scaled per channel, and 8-bit activations; ``io_dtype`` is what goes in and comes out.
 
     Args:
         frozen: what :func:`deeplabv3p.export.freeze.freeze` returned.
         path: the ``.xml`` file.
-        options: ``precision``, ``layout`` (null: NCHW) and ``float_layers`` are used; what concerns the graph is in
-            ``frozen``.
+        options: ``precision``, ``layout`` (null: NCHW), ``io_dtype`` and ``float_layers`` are used; what concerns the
+            graph is in ``frozen``.
         calibration: tensors in the layout of the file, for int8.
         validate: scores a model, for int8 with accuracy control: it is given what runs a batch, and returns a score
             where more is better, such as mIoU as a fraction. Layers go back to float, the most harmful first, until
             the score is at most ``max_drop`` below that of the float model. It is called once for the float model, for
-            the 8-bit one, and several times for each layer where the loss is too large.
+            the 8-bit one, and several times for each layer where the loss is too large; last for the model with
+            whole numbers outside, which stay float32 where they cost too much.
         max_drop: in units of the score.
 
     Raises:
@@ -74,10 +78,10 @@ def write(
             with quiet():
                 model = _translate(frozen, layout, Path(name))
                 if None in frozen.concrete.inputs[0].shape.as_list()[1:3]:
-                    check_open_size(lambda: _start(model), frozen, layout, "OpenVINO")
+                    check_open_size(lambda: start(model), frozen, layout, "OpenVINO")
                 if options.precision == "int8":
                     assert calibration is not None
-                    model, notes = quantize(model, calibration, options.float_layers, validate, max_drop)
+                    model, spec, notes = _quantized(model, spec, options, calibration, validate, max_drop)
                 _save(model, spec, written, compressed=options.precision == "f16")
         except DeeplabError:
             raise
@@ -147,16 +151,43 @@ def _fingerprint(values: npt.NDArray[Any]) -> bytes:
     return hashlib.sha256(np.sort(values, axis=None).tobytes()).digest()
 
 
-def _start(model: Any) -> Run:
-    """Compile a model for the CPU, in float32; returns what runs a batch."""
-    import openvino
+def _quantized(
+    model: Any,
+    spec: ModelSpec,
+    options: ExportOptions,
+    calibration: Calibration,
+    validate: Validate | None,
+    max_drop: float,
+) -> tuple[Any, ModelSpec, tuple[str, ...]]:
+    """The 8-bit model with the input and output that the options ask for, its spec, and notes."""
+    scores: list[float] = []
 
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    def batches() -> Iterator[npt.NDArray[np.float32]]:
+        """The pictures, each repeated to the batch size that the file is fixed to."""
+        return (np.repeat(tensor, options.batch or 1, axis=0) for tensor in calibration())
 
-    def run(batch: Floats) -> npt.NDArray[np.generic]:
-        return np.array(compiled(batch)[0])
+    def recorded(run: Run) -> float:
+        assert validate is not None
+        scores.append(validate(run))
+        return scores[-1]
 
-    return run
+    model, note = quantize(model, batches, options.float_layers, recorded if validate else None, max_drop)
+    if options.io_dtype == "float32":
+        return model, spec, (note,)
+    whole, whole_spec, notes = integer_io(model, spec, options.io_dtype, batches)
+    if validate is not None and validate(_as_floats(start(whole), whole_spec)) < scores[0] - max_drop:
+        return model, spec, (note, f"input and output are float32: as {options.io_dtype} they cost too much")
+    return whole, whole_spec, (note, *notes)
+
+
+def _as_floats(run: Run, spec: ModelSpec) -> Run:
+    """What runs a model that takes and gives whole numbers, with floats outside."""
+
+    def outside(batch: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        whole = pixels.quantize(np.asarray(batch, np.float32), spec.input)
+        return pixels.dequantize(run(whole), spec.output)
+
+    return outside
 
 
 def _save(model: Any, spec: ModelSpec, path: Path, *, compressed: bool) -> None:

@@ -22,17 +22,18 @@ from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.export.formats import Calibration
 from deeplabv3p.runtime.openvino_import import unreported
 
-Floats = npt.NDArray[np.float32]
-Run = Callable[[Floats], npt.NDArray[np.generic]]
+Run = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]]
 Validate = Callable[[Run], float]
 
-_COUNTED = ("Convolution", "GroupConvolution", "MatMul", "ReduceMean", "AvgPool", "Interpolate", "Concat", "Add")
+_COUNTED = (
+    "Convolution", "GroupConvolution", "MatMul", "ReduceMean", "AvgPool", "Interpolate", "Concat", "Add", "Softmax",
+)  # fmt: skip
 _MOVES = ("Transpose", "Reshape", "Pad", "MaxPool", "Squeeze", "Unsqueeze", "StridedSlice", "Broadcast", "Tile")
 
 
 def quantize(
     model: Any, calibration: Calibration, float_layers: tuple[str, ...], validate: Validate | None, max_drop: float
-) -> tuple[Any, tuple[str, ...]]:
+) -> tuple[Any, str]:
     """Quantize a model: weights symmetric per channel, activations with a zero point where they need one ("mixed").
 
     Args:
@@ -43,7 +44,7 @@ def quantize(
         max_drop: in units of the score.
 
     Returns:
-        The model, and notes about what stayed float.
+        The model, whose input and output are float32 as before, and a note about what stayed float.
 
     Raises:
         DataError: there are no pictures.
@@ -81,7 +82,20 @@ def quantize(
             advanced_quantization_parameters=advanced,
             **common,
         )
-    return quantized, (_float_operations(quantized), "input and output are float32: the engine converts them itself")
+    return quantized, _float_operations(quantized)
+
+
+def start(model: Any) -> Run:
+    """Compile a model for the CPU, in float32; returns what runs a batch."""
+    with unreported():
+        import openvino
+
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(batch: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return np.array(compiled(batch)[0])
+
+    return run
 
 
 def _import_nncf() -> Any:
@@ -101,7 +115,7 @@ class _Pictures:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Floats]:
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
         return self._calibration()
 
 
@@ -121,25 +135,28 @@ def _float_operations(model: Any) -> str:
     """A sentence: which operations get numbers that were not quantized, and how many of each. Biases and activation
     functions belong to the operation before them."""
     kept = Counter(
-        node.get_type_name()
-        for node in model.get_ops()
-        if node.get_type_name() in _COUNTED and not all(_is_quantized(source) for source in _activations(node))
+        node.get_type_name() for node in model.get_ops() if node.get_type_name() in _COUNTED and not is_8_bit(node)
     )
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kept.items()))
     return f"stayed float: {listed}" if kept else "all operations are 8-bit"
 
 
+def is_8_bit(node: Any) -> bool:
+    """Whether all that an operation takes, but for constants, consists of quantized numbers."""
+    return all(_is_quantized(source) for source in _activations(node))
+
+
 def _activations(node: Any) -> list[Any]:
     """The nodes whose results a node takes, but for constants; nothing for the sum of a bias."""
     sources = [value.get_source_output().get_node() for value in node.inputs()]
-    moving = [source for source in sources if not _is_constant(source)]
+    moving = [source for source in sources if not is_constant(source)]
     return [] if node.get_type_name() == "Add" and len(moving) < 2 else moving
 
 
-def _is_constant(node: Any) -> bool:
+def is_constant(node: Any) -> bool:
     """Weights, whether they are stored as they are or behind operations that restore them."""
     return node.get_type_name() != "Parameter" and all(
-        _is_constant(value.get_source_output().get_node()) for value in node.inputs()
+        is_constant(value.get_source_output().get_node()) for value in node.inputs()
     )
 
 

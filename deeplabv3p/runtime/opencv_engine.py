@@ -1,7 +1,8 @@
 """The opencv runtime: OpenCV's dnn module on ``.onnx`` files and frozen ``.pb`` graphs of a fixed size, on the CPU.
 
-Only what OpenCV 4 and 5 both have is used. OpenCV reads ``.pb`` graphs channels first, whatever they are: tensors are
-turned on the way in and out. Threads are those of the whole OpenCV library in this process. Runs release Python's lock.
+Only what OpenCV 4 and 5 both have is used; 4.14 and 5.0 were run. OpenCV reads ``.pb`` graphs channels first, whatever
+they are: tensors are turned on the way in and out. Threads are those of the whole OpenCV library in this process. Runs
+release Python's lock.
 """
 
 from __future__ import annotations

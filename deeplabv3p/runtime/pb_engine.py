@@ -23,7 +23,7 @@ from deeplabv3p.runtime.tensorflow_common import (
     tensor_facts,
     used_device,
 )
-from deeplabv3p.runtime.tensorflow_file import read_facts
+from deeplabv3p.runtime.tensorflow_file import graph_facts
 from deeplabv3p.runtime.tensorflow_graph import read_graph
 from deeplabv3p.spec import ModelSpec
 
@@ -34,7 +34,8 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     ``device``: cpu, gpu or gpu:N; TensorFlow's own choice where it is None.
     """
     check_threads(threads)
-    names = {node.name for node in read_graph(path)}
+    content, nodes = read_graph(path)
+    names = {node.name for node in nodes}
     wanted = [_tensor_name(name) for name in (spec.input.name, spec.output.name)]
     for name in wanted:
         if name.partition(":")[0] not in names:
@@ -44,7 +45,7 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     scope = device_scope(tf, "pb", device)
     with engine_errors(f"TensorFlow cannot open {path}"), quiet_absl(), scope():
         graph_def = tf.compat.v1.GraphDef()
-        graph_def.ParseFromString(path.read_bytes())
+        graph_def.ParseFromString(content)
         wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph_def, name=""), [])
         source, result = (wrapped.graph.get_tensor_by_name(name) for name in wanted)
         picture, output = (tensor_facts(tensor, tensor.name) for tensor in (source, result))
@@ -67,14 +68,15 @@ def inspect(path: Path, input_name: str | None = None, output_name: str | None =
         DataError: the file is damaged or not safe, or has no such operation.
         RuntimeMissingError: TensorFlow is not installed.
     """
-    facts = read_facts(path, input_name, output_name)
+    content, nodes = read_graph(path)
+    facts = graph_facts(nodes, path, input_name, output_name)
     if input_name is None and any(None in tensor.shape[1:] for tensor in facts.inputs):
         return facts
     tf = import_tensorflow("pb")
     graph_def = tf.compat.v1.GraphDef()
     # In a graph of its own, so that TensorFlow's threads can still be set.
     with engine_errors(f"TensorFlow cannot open {path}"), quiet_absl(), tf.Graph().as_default() as graph:
-        graph_def.ParseFromString(path.read_bytes())
+        graph_def.ParseFromString(content)
         tf.import_graph_def(graph_def, name="")
 
         def completed(tensor: TensorFacts) -> TensorFacts:

@@ -41,7 +41,13 @@ def read_facts(path: Path, input_name: str | None = None, output_name: str | Non
     Raises:
         DataError: the file is damaged or not safe, or has no such operation.
     """
-    nodes = read_graph(path)
+    return graph_facts(read_graph(path)[1], path, input_name, output_name)
+
+
+def graph_facts(
+    nodes: list[Node], path: Path, input_name: str | None = None, output_name: str | None = None
+) -> FileFacts:
+    """The same of operations that were read from ``path``."""
     try:
         return _facts(nodes, path, input_name, output_name)
     except wire.DamagedError as error:

@@ -68,14 +68,16 @@ class Node:
                 yield from (wire.text(function, 1) for function in functions)
 
 
-def read_graph(path: Path) -> list[Node]:
-    """The operations of a frozen graph, after a look at each.
+def read_graph(path: Path) -> tuple[bytes, list[Node]]:
+    """The content of a frozen graph and its operations, after a look at each. What runs a graph must take this content:
+    another reading may find another file.
 
     Raises:
         DataError: the file is damaged, or holds an operation that is not allowed.
     """
     try:
-        data = memoryview(path.read_bytes())
+        content = path.read_bytes()
+        data = memoryview(content)
         nodes = _nodes(wire.inner(data, 1))
         functions = _functions(data)
     except OSError as error:
@@ -85,7 +87,7 @@ def read_graph(path: Path) -> list[Node]:
     if not nodes:
         raise DataError(f"{path} is not a frozen TensorFlow graph: there are no operations in it.")
     _check([nodes, *functions.values()], _ALLOWED | functions.keys(), path)
-    return nodes
+    return content, nodes
 
 
 def check_saved_model(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 
@@ -9,11 +10,12 @@ import numpy as np
 import offline
 import pytest
 
+from deeplabv3p import pixels
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.export import mnn_quantize
 from deeplabv3p.export.formats import ExportOptions
 from deeplabv3p.runtime import keras_engine
-from deeplabv3p.runtime.artifact import load_spec
+from deeplabv3p.runtime.artifact import load_spec, open_artifact
 from deeplabv3p.spec import sidecar_path
 
 keras_engine.import_keras()
@@ -74,7 +76,8 @@ def test_smaller_weights_put_out_nearly_the_same(shallow, frozen_shallow, tmp_pa
 
 
 def test_int8_puts_out_nearly_the_same_and_says_what_stayed_float(shallow, frozen_shallow, tmp_path):
-    exported = mnn.write(frozen_shallow, tmp_path / "m.mnn", ExportOptions(precision="int8"), shallow.calibration)
+    options = ExportOptions(precision="int8", io_dtype="float32")
+    exported = mnn.write(frozen_shallow, tmp_path / "m.mnn", options, shallow.calibration)
     got = run(exported.path, shallow.pictures)
     # 8 bits: 1/254 of the range a rounding, ten layers, the ranges are those of three pictures; measured 0.22.
     assert 1e-4 < error(got, shallow.logits) < 0.3
@@ -83,6 +86,45 @@ def test_int8_puts_out_nearly_the_same_and_says_what_stayed_float(shallow, froze
     assert exported.notes[0] == "stayed float: 1 Concat, 1 Eltwise, 2 Interp, 1 Padding, 1 Reduction"
     assert exported.spec.input.dtype == "float32"
     assert sorted(tmp_path.iterdir()) == [exported.path, sidecar_path(exported.path)]
+
+
+@pytest.mark.parametrize("io_dtype", ["int8", "uint8"])
+def test_whole_numbers_outside_are_uint8_and_change_nothing(shallow, frozen_shallow, tmp_path, io_dtype):
+    files = {
+        kind: mnn.write(
+            frozen_shallow,
+            tmp_path / f"{kind}.mnn",
+            ExportOptions(precision="int8", io_dtype=kind),
+            shallow.calibration,
+        )
+        for kind in (io_dtype, "float32")
+    }
+    spec = files[io_dtype].spec
+    assert load_spec(files[io_dtype].path) == spec
+    assert spec.input.dtype == "uint8"
+    assert any("are uint8" in note for note in files[io_dtype].notes) == (io_dtype == "int8")
+    assert not any("float32" in note for note in files[io_dtype].notes)
+    whole = pixels.quantize(shallow.pictures, spec.input)
+    with contextlib.closing(open_artifact(files[io_dtype].path)) as runtime:
+        output = runtime.run(whole)
+    assert output.dtype == np.uint8
+    assert np.ptp(output) > 128  # the scale is of the output
+    # Whole numbers are on the grid that the quantizer chose, so that nothing is rounded but the float32 products.
+    real = (whole.astype(np.float32) - spec.input.zero_point) * np.float32(spec.input.scale)
+    wanted = run(files["float32"].path, real)
+    assert np.abs(pixels.dequantize(output, spec.output) - wanted).max() < 0.02 * spec.output.scale
+
+
+def test_int8_sides_that_are_not_8_bit_stay_float32(shallow, tmp_path):
+    options = ExportOptions(precision="int8", output_kind="probabilities")
+    frozen = freeze(shallow.model, shallow.spec, options)
+    exported = mnn.write(frozen, tmp_path / "m.mnn", options, shallow.calibration)
+    assert exported.spec.input.dtype == "uint8"
+    assert exported.spec.output.scale is None
+    assert "the output is float32: the operation there is not 8-bit" in exported.notes
+    with contextlib.closing(open_artifact(exported.path)) as runtime:
+        output = runtime.run(pixels.quantize(shallow.pictures[:1], exported.spec.input))
+    np.testing.assert_allclose(output.sum(axis=3), 1, rtol=1e-3)
 
 
 def test_the_widest_picture_sets_the_range_wherever_it_stands(shallow, frozen_shallow, tmp_path):

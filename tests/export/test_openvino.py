@@ -13,6 +13,7 @@ import offline
 import pytest
 import toy_model
 
+from deeplabv3p import pixels
 from deeplabv3p.errors import UsageError
 from deeplabv3p.export.formats import ExportOptions
 from deeplabv3p.runtime import keras_engine
@@ -33,11 +34,18 @@ from deeplabv3p.export.freeze import freeze  # noqa: E402
 ROOT = Path(__file__).parents[2]
 
 
+def compiled(path):
+    return ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
 def run(path, batch: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """Pictures [B, H, W, 3] one by one in float32 arithmetic; channels last."""
-    compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    """Pictures [B, H, W, 3] one by one in float32 arithmetic, numbers made whole and real as the spec says; channels
+    last."""
+    model = compiled(path)
     fed = batch if spec.input.layout == "NHWC" else np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
-    got = np.concatenate([np.array(compiled(picture[None])[spec.output.name]) for picture in fed])
+    fed = pixels.quantize(fed, spec.input)
+    got = np.concatenate([np.array(model(picture[None])[spec.output.name]) for picture in fed])
+    got = got if spec.output.kind == "labels" else pixels.dequantize(got, spec.output)
     return got.transpose(0, 2, 3, 1) if spec.output.layout == "NCHW" and got.ndim == 4 else got
 
 
@@ -90,21 +98,71 @@ def test_f16_has_half_the_size(shallow, frozen_shallow, tmp_path):
     assert error(run(full.path, shallow.pictures, full.spec), shallow.logits) < 1e-5  # f32 is not compressed
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_int8_puts_out_nearly_the_same(shallow, frozen_shallow, tmp_path, layout):
+@pytest.mark.parametrize(("io_dtype", "layout"), [("int8", "NCHW"), ("uint8", "NHWC"), ("float32", "NCHW")])
+def test_int8_takes_and_gives_what_its_spec_says(shallow, frozen_shallow, tmp_path, layout, io_dtype):
     pytest.importorskip("nncf")
     calibration = shallow.calibration if layout == "NHWC" else nchw(shallow)
-    options = ExportOptions(precision="int8", layout=layout)
+    options = ExportOptions(precision="int8", layout=layout, io_dtype=io_dtype)
     exported = writer.write(frozen_shallow, tmp_path / "m.xml", options, calibration)
-    got = run(exported.path, shallow.pictures, exported.spec)
+    spec = load_spec(exported.path)
+    picture, output = compiled(exported.path).inputs[0], compiled(exported.path).outputs[0]
+    assert (picture.any_name, output.any_name) == (spec.input.name, spec.output.name)
+    assert spec.input.dtype == io_dtype
+    assert {np.dtype(port.element_type.to_dtype()) for port in (picture, output)} == {np.dtype(io_dtype)}
+    got = run(exported.path, shallow.pictures, spec)
+    if io_dtype != "float32":
+        assert abs(shallow.pictures).max() / spec.input.scale < 256  # the pictures fit, so the scale is of the pictures
+        # The pictures that it was calibrated with need the whole range of the output.
+        assert np.ptp(got) / spec.output.scale >= 254
     # 8 bits: 1/256 of the range a rounding, ten layers.
     assert 1e-4 < error(got, shallow.logits) < 0.15
     assert agreement(got, shallow.logits) > 0.85
     assert np.abs(got[0] - got[1]).max() > 0.1 * np.abs(got).max()
-    assert exported.notes[0] == "stayed float: 1 Interpolate"  # of the pooled branch
+    assert exported.notes == ("stayed float: 1 Interpolate",)  # of the pooled branch
     model = ov.Core().read_model(str(exported.path))
     stored = {node.get_element_type().get_type_name() for node in model.get_ops() if len(node.shape) >= 4}
     assert "i8" in stored or "u8" in stored
+
+
+def test_whole_numbers_outside_change_nothing_but_the_rounding_of_the_output(shallow, frozen_shallow, tmp_path):
+    """For pictures that are whole numbers already; and every convolution computes with the numbers it had."""
+    pytest.importorskip("nncf")
+    outputs, kinds = {}, {}
+    whole = None
+    for io_dtype in ("int8", "uint8", "float32"):
+        options = ExportOptions(precision="int8", io_dtype=io_dtype)
+        exported = writer.write(frozen_shallow, tmp_path / f"{io_dtype}.xml", options, nchw(shallow))
+        whole = whole or exported.spec
+        grid = pixels.quantize(shallow.pictures, whole.input).astype(np.float32)
+        pictures = (grid - whole.input.zero_point) * np.float32(whole.input.scale)
+        outputs[io_dtype] = run(exported.path, pictures, exported.spec)
+        kinds[io_dtype] = {
+            node.get_friendly_name(): node.get_rt_info()["runtimePrecision"].astype(str)
+            for node in compiled(exported.path).get_runtime_model().get_ops()
+            if node.get_rt_info()["layerType"].astype(str) == "Convolution"
+        }
+    assert kinds["int8"] == kinds["uint8"] == kinds["float32"]
+    for io_dtype in ("int8", "uint8"):
+        # Half a step, and the float32 rounding of numbers of a few hundred steps.
+        assert np.abs(outputs[io_dtype] - outputs["float32"]).max() < 0.501 * whole.output.scale
+
+
+@pytest.mark.parametrize(("kind", "batch"), [("labels", 2), ("probabilities", None)])
+def test_int8_of_other_outputs_and_batches(shallow, tmp_path, kind, batch):
+    pytest.importorskip("nncf")
+    options = ExportOptions(precision="int8", output_kind=kind, batch=batch)
+    frozen = freeze(shallow.model, shallow.spec, options)
+    exported = writer.write(frozen, tmp_path / "m.xml", options, nchw(shallow))
+    picture, output = compiled(exported.path).inputs[0], compiled(exported.path).outputs[0]
+    assert picture.partial_shape[0] == ov.Dimension(batch or -1)
+    assert picture.element_type == ov.Type.i8
+    if kind == "labels":
+        assert output.element_type != ov.Type.i8, "labels are numbers already, and there may be more than 127"
+        assert exported.spec.output.scale is None
+    else:
+        assert output.element_type == ov.Type.i8
+        assert exported.spec.output.scale <= 1 / 255
+        assert "1 Softmax" in exported.notes[0]
 
 
 def test_activations_have_one_scale_a_tensor(shallow, frozen_shallow, tmp_path):
@@ -118,9 +176,14 @@ def test_activations_have_one_scale_a_tensor(shallow, frozen_shallow, tmp_path):
 
 def test_layers_asked_for_stay_float_and_the_notes_say_so(shallow, frozen_shallow, tmp_path):
     pytest.importorskip("nncf")
-    options = ExportOptions(precision="int8", float_layers=("logits", "dilated"))
+    options = ExportOptions(precision="int8", float_layers=("logits", "dilated", "stem"))
     exported = writer.write(frozen_shallow, tmp_path / "m.xml", options, nchw(shallow))
-    assert exported.notes[0] == "stayed float: 1 Concat, 1 Convolution, 1 GroupConvolution, 1 Interpolate"
+    assert exported.notes == (
+        "stayed float: 1 Concat, 2 Convolution, 1 GroupConvolution, 1 Interpolate",
+        "the input is float32: the operation there is not 8-bit",
+        "the output is float32: the operation there is not 8-bit",
+    )
+    assert exported.spec == frozen_shallow.spec.replace(input={"layout": "NCHW"}, output={"layout": "NCHW"})
     with pytest.raises(UsageError, match="no layer 'nowhere'"):
         writer.write(
             frozen_shallow,
@@ -156,6 +219,23 @@ def test_accuracy_control_is_given_both_models_and_keeps_the_score(shallow, froz
     assert "stayed float" in exported.notes[0]
 
 
+def test_accuracy_control_leaves_input_and_output_float_where_whole_numbers_cost_too_much(
+    shallow, frozen_shallow, tmp_path
+):
+    pytest.importorskip("nncf")
+    seen: list[int] = []
+
+    def validate(forward) -> float:
+        seen.append(len(np.unique(forward(next(nchw(shallow)())))))
+        return 0.5 if seen[-1] <= 256 else 1.0  # an output of 8 bits has no more values
+
+    options = ExportOptions(precision="int8")
+    written = writer.write(frozen_shallow, tmp_path / "m.xml", options, nchw(shallow), validate=validate)
+    assert "input and output are float32: as int8 they cost too much" in written.notes
+    assert written.spec.input.dtype == "float32"
+    assert seen[-1] <= 256 < min(seen[:-1])
+
+
 def test_an_open_size_works_where_the_network_allows_it(tmp_path):
     path = toy_model.save(tmp_path / "toy.keras", any_size=True)
     options = ExportOptions(dynamic=True)
@@ -170,8 +250,7 @@ def test_an_open_size_works_where_the_network_allows_it(tmp_path):
 def test_an_open_batch_takes_any_number_of_pictures(network, tmp_path):
     frozen = freeze(network.model, network.spec, ExportOptions(batch=None))
     exported = writer.write(frozen, tmp_path / "m.xml", ExportOptions(batch=None))
-    compiled = ov.Core().compile_model(str(exported.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    got = np.array(compiled(network.pictures.transpose(0, 3, 1, 2).copy())[0]).transpose(0, 2, 3, 1)
+    got = np.array(compiled(exported.path)(network.pictures.transpose(0, 3, 1, 2).copy())[0]).transpose(0, 2, 3, 1)
     assert error(got, network.logits) < 1e-4
 
 

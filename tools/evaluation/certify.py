@@ -37,16 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     budgets = parse_budgets(options.budget)
     # Only now: these import NumPy and OpenCV. Engines are imported by the processes that run them.
     from common.certificate import print_table, summary, write_certificate
-    from common.network import agreed_classes, find_artifact, with_size
+    from common.network import agreed_spec, find_artifact
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.candidates import given
     from deeplabv3p.evaluation.certify import certify
 
     artifact, own_spec = find_artifact(options.reference, _flags_for(options.reference, options))
-    class_list = agreed_classes(own_spec, options.classes_path)
-    spec = with_size(own_spec, options.model_input_shape, artifact.path).replace(classes=class_list.classes)
-    if options.ignore_index is not None:
-        spec = spec.replace(ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index)
+    spec, class_list = agreed_spec(own_spec, options, artifact.path)
     dataset = _limited(
         open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index), options.limit
     )

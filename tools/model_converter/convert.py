@@ -89,7 +89,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     layout_help = "order of the axes of input and output (default: nchw for onnx and openvino, nhwc for others)"
     add("--layout", type=_layout, choices=("NCHW", "NHWC"), metavar="nchw|nhwc", help=layout_help)
     add("--op_set", type=cli.integer(1), default=17, metavar="N", help="operator set of ONNX, 11 to 18")
-    io_help = "type of input and output of int8 files of tflite and onnx; others take floats"
+    io_help = "type of input and output of int8 files; mnn has uint8 for int8"
     add("--io_dtype", choices=("float32", "uint8", "int8"), default="int8", help=io_help)
     float_help = "layers that int8 files compute with floats, by their names in Keras (default: none)"
     add("--float_layers", nargs="+", default=[], metavar="LAYER", help=float_help)
