@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from common import cli, recipe, train_flags
 
@@ -20,9 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from common import training
 
     if options.resume is not None:
-        return training.resume(
-            Path(options.resume) if options.resume else None, options.log_dir, offline=options.offline
-        )
+        return training.resume(options)
     return training.start(options)
 
 

@@ -81,12 +81,12 @@ class Contestant:
         return self._train("plain", count)
 
     def _train(self, form: str, count: int) -> dict[str, list[float]]:
-        from deeplabv3p.losses.cross_entropy import CrossEntropy
+        from deeplabv3p.losses.make import LossSum
         from deeplabv3p.models import batchnorm
 
         if form not in self.forms:
             model = batchnorm.for_training(self.stock, fused=form == "fused")
-            model.compile(self.keras.optimizers.AdamW(1e-4), loss=CrossEntropy(), jit_compile=False)
+            model.compile(self.keras.optimizers.AdamW(1e-4), loss=LossSum(), jit_compile=False)
             self.forms[form] = model
         model = self.forms[form]
         return times(lambda: model.train_on_batch(self.pictures, self.labels), count)

@@ -34,7 +34,7 @@ def main() -> None:
             deeplab.main([*dump, "--model_input_shape", size, "--output_stride", stride])
             row: dict[str, Any] = {"size_hw": size, "output_stride": int(stride)}
             for split in options.splits:
-                row[split] = _score(model, options.dataset_path, split, Path(folder) / split)
+                row[split] = score(model, options.dataset_path, split, Path(folder) / split)
             rows.append(row)
     result = {
         "model": str(options.model_path.name),
@@ -47,7 +47,8 @@ def main() -> None:
     print(_table(rows, options.splits))
 
 
-def _score(model: Path, dataset: Path, split: str, folder: Path) -> dict[str, Any]:
+def score(model: Path, dataset: Path, split: str, folder: Path) -> dict[str, Any]:
+    """What ``eval.py`` says of a model on the list ``<split>.txt`` of a dataset; its report goes into ``folder``."""
     data = ["--dataset_path", str(dataset), "--dataset_file", str(dataset / f"{split}.txt")]
     evaluation.main(["--model_path", str(model), *data, "--output_path", str(folder)])
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))

@@ -1,4 +1,5 @@
-"""How many images/s the input makes: decoding alone, and the whole training pipeline, for several thread counts.
+"""How many images/s the input makes: decoding alone, and the whole training pipeline, with the usual augmentation and
+with all there is, for several thread counts.
 
     python benchmarks/input_pipeline.py --dataset_path data/camvid --dataset_file train.txt \\
         --classes_path configs/camvid_classes.txt --ignore_index 11 --size 360x480 --output result.json
@@ -7,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -26,6 +28,24 @@ from deeplabv3p.spec import SYMMETRIC
 Counts = Generator[int, None, None]
 
 REPEATS = 3
+USUAL = Augmentation(brightness=0.1, contrast=0.1, saturation=0.1, hue=5)
+EVERYTHING = Augmentation(
+    brightness=0.1,
+    contrast=0.1,
+    saturation=0.1,
+    hue=5,
+    flip_vertical=0.5,
+    rotate=10,
+    zoom=0.1,
+    sharpness=0.5,
+    greyscale=0.2,
+    blur=0.5,
+    clahe=0.2,
+    gridmask=0.5,
+    class_crop=0.5,
+    copy_paste=0.5,
+    cutmix=0.5,
+)
 
 
 def main() -> None:
@@ -40,17 +60,23 @@ def main() -> None:
         row: dict[str, object] = {"threads": threads}
         for name, stream in (
             ("decode", decoded(dataset, threads)),
-            ("pipeline", piped(dataset, arguments.size, arguments.batch_size, threads)),
+            ("pipeline", piped(dataset, arguments.size, arguments.batch_size, threads, USUAL)),
+            ("all augmentations", piped(dataset, arguments.size, arguments.batch_size, threads, EVERYTHING)),
         ):
             rates, cost = measure(stream, arguments.seconds)
             low, middle, high = min(rates), statistics.median(rates), max(rates)
             row[name] = {"images_per_s": {"min": low, "median": middle, "max": high}, "cpu_ms_per_image": cost}
             print(
-                f"{threads} threads, {name:8s}: {middle:5.0f} images/s ({low:.0f}-{high:.0f}), {cost:.2f} CPU ms/image"
+                f"{threads} threads, {name:17s}: {middle:5.0f} images/s ({low:.0f}-{high:.0f}), {cost:.2f} CPU ms/image"
             )
         rows.append(row)
     if arguments.output:
-        settings = {"size_hw": arguments.size, "batch_size": arguments.batch_size, "seconds": arguments.seconds}
+        settings: dict[str, object] = {
+            "size_hw": arguments.size,
+            "batch_size": arguments.batch_size,
+            "seconds": arguments.seconds,
+        }
+        settings["all augmentations"] = dataclasses.asdict(EVERYTHING)
         result = {
             "dataset": dataset.source,
             "pictures": len(dataset),
@@ -72,14 +98,16 @@ def decoded(dataset: Dataset, threads: int) -> Counts:
             yield 1
 
 
-def piped(dataset: Dataset, size_hw: tuple[int, int], batch_size: int, threads: int) -> Counts:
+def piped(
+    dataset: Dataset, size_hw: tuple[int, int], batch_size: int, threads: int, augmentation: Augmentation
+) -> Counts:
     """Batches as training gets them; yields how many images came."""
     iterator = batches(
         dataset,
         size_hw=size_hw,
         batch_size=batch_size,
         preprocessing=SYMMETRIC,
-        augmentation=Augmentation(brightness=0.1, contrast=0.1, saturation=0.1, hue=5),
+        augmentation=augmentation,
         seed=0,
         steps_per_epoch=steps_per_epoch(len(dataset), batch_size),
         epochs=10**6,
@@ -111,7 +139,9 @@ def measure(stream: Counts, seconds: float) -> tuple[list[float], float]:
 
 
 def parse() -> argparse.Namespace:
-    parser = cli.Parser("Measure how many images/s decoding alone and the whole training pipeline make.")
+    parser = cli.Parser(
+        "Measure how many images/s decoding alone and the whole training pipeline make, as usual and with all it can."
+    )
     parser.add_argument("--dataset_path", required=True, help="folder of the dataset")
     parser.add_argument("--dataset_file", required=True, help="list of its pictures")
     parser.add_argument("--classes_path", required=True, help="class list")

@@ -90,7 +90,7 @@ def _profile(name: str, options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
-    from deeplabv3p.losses.cross_entropy import CrossEntropy
+    from deeplabv3p.losses.make import LossSum
     from deeplabv3p.models import batchnorm, factory
     from deeplabv3p.runtime import keras_engine
 
@@ -100,7 +100,7 @@ def _profile(name: str, options: argparse.Namespace) -> dict[str, Any]:
     size_hw = options.model_input_shape
     stock = factory.build_model(name, num_classes=21, size_hw=size_hw)
     model = batchnorm.for_training(stock, fused=not options.plain)
-    model.compile(keras.optimizers.AdamW(1e-4), loss=CrossEntropy(), jit_compile=False)
+    model.compile(keras.optimizers.AdamW(1e-4), loss=LossSum(), jit_compile=False)
     random = np.random.default_rng(0)
     pictures = tf.constant(random.standard_normal((options.batch_size, *size_hw, 3), np.float32))
     labels = tf.constant(random.integers(0, 21, (options.batch_size, *size_hw), np.uint8))

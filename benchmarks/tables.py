@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/models.md and benchmarks/README.md from the JSON files beside this script.
+"""Write the tables of README.md, docs/models.md and the READMEs here from the JSON files beside this script.
 
 A table stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; what is between them is replaced.
 """
@@ -12,11 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import options, recipes
 from common import cli
 from deeplabv3p import files
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE / "README.md", HERE.parent / "README.md", HERE.parent / "docs" / "models.md")
+DOCS = HERE.parent / "docs"
+PAGES = (
+    HERE / "README.md",
+    HERE / "gpu" / "README.md",
+    HERE.parent / "README.md",
+    DOCS / "models.md",
+    DOCS / "scaling.md",
+)
 
 
 def main() -> None:
@@ -251,6 +259,56 @@ def _evaluation(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _scaling(result: dict[str, Any]) -> str:
+    """What a step moves; then, for each kind of host and link, up to where hosts pay, and what they must decode."""
+    counts = ("2", "8", "64")
+    rows = []
+    for network in result["networks"]:
+        sent = [f"{network['sent_bytes'][count] / 1e6:.0f}" for count in counts]
+        rows.append([f"`{network['name']}`", f"{network['parameters'] / 1e6:.2f}", str(network["norms"]), *sent])
+    moved = _table(["`--model_type`", "parameters, M", "batch norms", *(f"MB, {n} hosts" for n in counts)], rows)
+    rows = []
+    for kind, runs in result["simulations"].items():
+        for run in runs:
+            points = {point["hosts"]: point for point in run["points"]}
+            last = points[run["pays_up_to"]]
+            shares = [f"{points[hosts]['efficiency']:.0%}" for hosts in (2, 8, 32)]
+            rate = f"{last['images_per_s']:.3g}"
+            cells = [f"**{run['pays_up_to']}**", rate, f"{last['images_per_s_a_host']:.3g}", str(run["fastest_at"])]
+            rows.append([kind, f"`{run['network']}`", run["link"], *shares, *cells])
+    head = [
+        "host",
+        "`--model_type`",
+        "link",
+        "2 hosts",
+        "8",
+        "32",
+        "pays up to",
+        "images/s there",
+        "a host",
+        "fastest at",
+    ]
+    return f"{moved}\n\n{_table(head, rows)}"
+
+
+def _gpu(result: dict[str, Any]) -> str:
+    """The whole training, then its compiled step alone; both as shares of the chip's peak."""
+    head = ["`--model_type`", "device", "images/s", "of the peak", "data wait", "step alone, images/s", "of the peak"]
+    head += ["peak MiB", "val mIoU", "test mIoU"]
+    rows = []
+    for row in result["rows"]:
+        if "error" in row:
+            rows.append([f"`{row['model']}`", f"failed: {row['error']}", *[""] * 8])
+            continue
+        alone = row["step_alone"]
+        cells = [alone["device"], f"{row['images_per_s']:.0f}", _shown(row["utilisation"], ".1%")]
+        cells += [f"{row['data_wait']:.1%}", f"{alone['images_per_s']:.0f}", _shown(alone["utilisation"], ".1%")]
+        cells += [_shown(alone["peak_mib"], ",")]
+        cells += [f"{score:.4f}" for score in (row["val_miou"], row["test"]["miou"])]
+        rows.append([f"`{row['model']}`", *cells])
+    return _table(head, rows)
+
+
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -268,6 +326,10 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "certify_camvid": _certificate,
     "runtimes": _runtimes,
     "evaluation": _evaluation,
+    "scaling": _scaling,
+    "options": lambda result: options.table(result["rows"]),
+    "recipes": lambda result: recipes.table(result["rows"]),
+    "gpu/camvid": _gpu,
 }
 
 if __name__ == "__main__":

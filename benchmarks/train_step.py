@@ -27,7 +27,7 @@ def main() -> None:
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.data.pipeline import batches
     from deeplabv3p.data.shapes import generate
-    from deeplabv3p.losses.cross_entropy import CrossEntropy
+    from deeplabv3p.losses.make import LossSum
     from deeplabv3p.models import batchnorm, factory
     from deeplabv3p.spec import SYMMETRIC
     from deeplabv3p.training.meter import Feed, StreamingMeanIoU
@@ -38,7 +38,7 @@ def main() -> None:
     kinds = {"fused": True, "plain": False}
     models = {kind: batchnorm.for_training(stock, fused=fused) for kind, fused in kinds.items()}
     for model in models.values():
-        model.compile("adamw", loss=CrossEntropy(), metrics=[StreamingMeanIoU(21)], jit_compile=False)
+        model.compile("adamw", loss=LossSum(), metrics=[StreamingMeanIoU(21)], jit_compile=False)
 
     seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     waits: dict[str, list[float]] = {kind: [] for kind in kinds}

@@ -8,7 +8,7 @@ from typing import Any
 
 from common import pretrained
 from deeplabv3p.data.dataset import Dataset
-from deeplabv3p.errors import UsageError
+from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.export.calibration import calibration_tensors
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime.artifact import find_spec
@@ -23,23 +23,16 @@ def default_backbone_weights(name: ModelName) -> str:
     return "none" if name.backbone.imagenet_file is None else "imagenet"
 
 
-def make_network(config: TrainConfig, dataset: Dataset, *, resumed: bool, offline: bool) -> tuple[Any, ModelSpec]:
+def make_network(config: TrainConfig, dataset: Dataset, *, offline: bool) -> tuple[Any, ModelSpec]:
     """The Keras network with its first weights, and the spec with the preprocessing those weights were trained with.
 
     Raises:
         UsageError, DataError: no such network, or weights that are missing or of another network.
     """
-    from deeplabv3p.models.factory import build_model, model_spec
+    from deeplabv3p.models.factory import model_spec
 
     name = config.model_name
-    model = build_model(
-        name,
-        num_classes=len(dataset.classes),
-        size_hw=config.size_hw,
-        output_stride=config.output_stride,
-        dropout=config.dropout,
-        bn_momentum=config.bn_momentum,
-    )
+    model = _build(config, len(dataset.classes))
     preprocessing, filled = _fill(model, name, config, offline)
     spec = model_spec(
         name,
@@ -49,9 +42,37 @@ def make_network(config: TrainConfig, dataset: Dataset, *, resumed: bool, offlin
         ignore_index=dataset.ignore_index,
         preprocessing=preprocessing,
     )
-    if filled is not None and not resumed:
+    if filled is not None:
         _unfold(model, spec, dataset, filled)
     return model, spec.replace(provenance={"dataset": "/".join(Path(dataset.source).parts[-2:])})
+
+
+def network_of_run(run: Path, config: TrainConfig, dataset: Dataset) -> tuple[Any, ModelSpec]:
+    """The network and the spec of a run that is resumed, from its folder alone; the weights come with its state.
+
+    Raises:
+        DataError: the folder holds no whole state, or the classes are no longer those of the run.
+    """
+    from deeplabv3p.training import checkpoint
+
+    path = run / checkpoint.STATE_NAME
+    spec = ModelSpec.from_json(checkpoint.load_meta(path)["spec"], str(path))
+    if spec.classes != dataset.classes:
+        raise DataError(f"the classes have changed since {run} was started: it has {spec.num_classes}. Restore them.")
+    return _build(config, spec.num_classes), spec
+
+
+def _build(config: TrainConfig, num_classes: int) -> Any:
+    from deeplabv3p.models.factory import build_model
+
+    return build_model(
+        config.model_name,
+        num_classes=num_classes,
+        size_hw=config.size_hw,
+        output_stride=config.output_stride,
+        dropout=config.dropout,
+        bn_momentum=config.bn_momentum,
+    )
 
 
 def _fill(

@@ -15,3 +15,18 @@ def on_tensorflow_cpu(values: Any) -> bool:
     import tensorflow as tf
 
     return not tf.config.list_physical_devices("GPU")
+
+
+def mean_over_devices(value: Any) -> Any:
+    """The mean of a tensor over the devices that share a batch under TensorFlow's ``MirroredStrategy``, with its
+    gradient; the tensor itself anywhere else. On JAX a batch is one, on however many devices."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return value
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()  # none where Keras builds a model symbolically
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, value)

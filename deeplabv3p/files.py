@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +58,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
-    """Read all arrays of an ``.npz`` archive, by name. Pickled objects, which could run code, are not read.
+def read_npz(path: str | os.PathLike[str], only: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of an ``.npz`` archive, by name. Pickled objects, which could run code, are not read.
+
+    Args:
+        path: the file.
+        only: names of the arrays to read, those of them that are there; None: all.
 
     Raises:
         DataError: the file is missing, damaged, or holds something else than plain arrays.
@@ -68,7 +72,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
 
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files if only is None or name in only}
     except Exception as error:  # zipfile and NumPy raise whatever a damaged file leads to
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"cannot read {path} as an archive of arrays ({reason[0]}).") from None

@@ -41,7 +41,7 @@ SHORTER = {
 CONVERTERS = {"model.pb": "--output_model=", "model.onnx": "--op_set", "model.tflite": "_to_tflite"}
 """What the table makes a file with: a part of that command."""
 
-SET_UP = ("train.py --model_type", "--dump_model")
+SET_UP = ("--save_eval_checkpoint", "--dump_model")
 """The commands, by a part of each, that the others need the results of."""
 
 TRAIN_MORE = f" --model_input_shape={SIZE} --backbone_weights=none --threads=1"
@@ -62,7 +62,7 @@ ROWS = rows()
 def shortened(command: str) -> str:
     for long, short in SHORTER.items():
         command = command.replace(long, short)
-    return command + TRAIN_MORE if command.startswith("python train.py --model_type") else command
+    return command + TRAIN_MORE if command.startswith("python train.py --") else command
 
 
 def run(command: str) -> int:
@@ -136,6 +136,10 @@ def test_each_command_does_its_work(here, remark, request, monkeypatch, capsys):
     if here.startswith("pip "):
         assert (ROOT / here.split()[-1]).is_file()
         pytest.skip("installs packages; `make` runs it")
+    if "--gpu_num" in here:
+        assert run(here) == 2
+        assert "there is only 1 device" in capsys.readouterr().err
+        pytest.skip("needs two GPUs; refused with a message")
     if "--input=0" in here:
         pytest.skip("needs a camera")
     if "download_weights" in here:

@@ -29,6 +29,7 @@ def add(group: argparse._ArgumentGroup) -> None:
     add("--dropout", type=cli.number(0, 0.99), default=0.5, metavar="P", help="dropout probability in the head")
     momentum_help = "share of the old batch-norm statistics that a step keeps, 0 to 1"
     add("--bn_momentum", type=cli.number(0, 0.9999), default=0.99, metavar="M", help=momentum_help)
-    add("--bn_sync", action="store_true", help="batch-norm statistics over all devices")
+    sync_help = "batch-norm statistics over all devices (default: with more than one; on JAX they always are)"
+    add("--bn_sync", action=argparse.BooleanOptionalAction, default=None, help=sync_help)
     fused_help = "TensorFlow's fused batch norm while training"
     add("--bn_fused", action=argparse.BooleanOptionalAction, default=True, help=fused_help)

@@ -24,12 +24,12 @@ def add(group: argparse._ArgumentGroup) -> None:
     add("--plateau_factor", type=cli.number(0.001, 0.999), default=0.5, metavar="X", help=factor_help)
     stop_help = "evaluations without a better score until the run ends; 0: never"
     add("--early_stop_patience", type=cli.integer(0), default=0, metavar="N", help=stop_help)
-    board_help = "validation pictures whose predictions go into the TensorBoard log"
+    board_help = "validation pictures whose predictions go into the TensorBoard log; 0: no pictures, nor the confusion"
     add("--board_pictures", type=cli.integer(0, 64), default=4, metavar="N", help=board_help)
     steps_help = "steps between two states for --resume, besides each epoch's; 0: not by steps"
     add("--save_steps", type=cli.integer(0), default=0, metavar="N", help=steps_help)
-    minutes_help = "minutes between two such states; 0: not by time"
-    add("--save_minutes", type=cli.number(0, 1e6), default=5.0, metavar="X", help=minutes_help)
+    minutes_help = "minutes between two such states, more where writing takes over 1%% of the time; 0: not by time"
+    add("--save_minutes", type=cli.number(0, 1e6), default=0.5, metavar="X", help=minutes_help)
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="folder of the run folders")
     resume_help = "go on with a run, with the flags it was started with (default: off; without a value: the newest run)"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume_help)

@@ -60,18 +60,36 @@ def set_momentum(model: keras.Model, momentum: float) -> None:
             layer.momentum = momentum
 
 
-def for_training(model: keras.Model, *, fused: bool = True, synchronized: bool = False) -> keras.Model:
+def for_training(
+    model: keras.Model, *, fused: bool = True, synchronized: bool = False, precision: str = "float32"
+) -> keras.Model:
     """A clone for training: fused layers (see also :mod:`deeplabv3p.models.fused`), or batch norm whose statistics span
-    all devices (then nothing is fused)."""
+    all devices (then nothing is fused).
+
+    ``precision``: "float16" or "bfloat16" is what all layers but the classifier compute in; weights, and the statistics
+    of norms, stay float32.
+    """
+    synchronized = synchronized and keras.backend.backend() == "tensorflow"  # on JAX a batch is one, wherever it lies
     fused = fused and not synchronized
 
     def edit(layer: layers.Layer) -> layers.Layer | None:
+        kind, config = type(layer), layer.get_config()
         if isinstance(layer, layers.BatchNormalization):
             kind = FusedBatchNormalization if fused else layers.BatchNormalization
-            return kind.from_config({**layer.get_config(), "synchronized": synchronized})
-        return replacement(layer) if fused else None
+            config["synchronized"] = synchronized
+        elif fused:
+            kind = replacement(layer) or kind
+        if precision != "float32" and _may_be_half(layer):
+            config["dtype"] = f"mixed_{precision}"
+        return kind.from_config(config)
 
     return graph.clone(model, edit)
+
+
+def _may_be_half(layer: layers.Layer) -> bool:
+    """Whether a layer has a precision of its own that may be less than float32. Bare operations follow their input."""
+    numeric = isinstance(layer, layers.Layer) and not isinstance(layer, layers.InputLayer)
+    return numeric and not layer.name.startswith("logits")
 
 
 def reestimate(model: keras.Model, batches: Iterable[np.ndarray]) -> None:

@@ -74,17 +74,16 @@ class FusedLayerNormalization(layers.LayerNormalization):
         return _layer_normalization(self.epsilon, tuple(inputs.shape))(inputs, self.gamma.value, self.beta.value)
 
 
-def replacement(layer: layers.Layer) -> layers.Layer | None:
-    """The fused layer that stands for a stock layer in training, with its name and configuration; None if the stock
-    layer is one kernel already. Subclasses of stock layers are left alone."""
-    kind: type[layers.Layer] | None = None
+def replacement(layer: layers.Layer) -> type[layers.Layer] | None:
+    """The class of the fused layer that stands for a stock layer in training; None if the stock layer is one kernel
+    already. Subclasses of stock layers are left alone."""
     if type(layer) is layers.Activation and layer.activation in _COMPOSED:
-        kind = FusedActivation
-    elif type(layer) is layers.LayerNormalization:
-        kind = FusedLayerNormalization
-    elif type(layer) is layers.DepthwiseConv2D and max(layer.kernel_size) > 3:
-        kind = FastDepthwiseConv2D
-    return None if kind is None else kind.from_config(layer.get_config())
+        return FusedActivation
+    if type(layer) is layers.LayerNormalization:
+        return FusedLayerNormalization
+    if type(layer) is layers.DepthwiseConv2D and max(layer.kernel_size) > 3:
+        return FastDepthwiseConv2D
+    return None
 
 
 _COMPOSED = (keras.activations.gelu, keras.activations.silu, keras.activations.hard_silu)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from deeplabv3p.data.augment import Augmentation
+from deeplabv3p.errors import UsageError
 from deeplabv3p.losses.options import LossOptions
 from deeplabv3p.models.registry import Head, ModelName
 
@@ -24,7 +25,8 @@ class WatchOptions:
         plateau_patience: then the learning rate is multiplied by ``plateau_factor``.
         plateau_factor: below 1.
         early_stop_patience: then the run ends.
-        board_pictures: validation pictures whose predictions go into the TensorBoard log at each evaluation.
+        board_pictures: validation pictures whose predictions go into the TensorBoard log at each evaluation, beside the
+            confusion matrix; 0: no pictures at all.
     """
 
     keep_top: int = 0
@@ -61,6 +63,9 @@ class TrainConfig:
     together (0: off); ``accumulate_steps`` batches make one update; ``average_decay`` is the share of the average that
     a step keeps; the state for a resume is written each epoch, every ``save_steps`` steps and every ``save_minutes``
     minutes (0: not by this).
+
+    Raises:
+        UsageError: an option does not fit the others.
     """
 
     model_type: str = "mobilenetv2_lite"
@@ -99,7 +104,7 @@ class TrainConfig:
     eval_epoch_interval: int = 10
     save_eval_checkpoint: bool = False
     save_steps: int = 0
-    save_minutes: float = 5.0
+    save_minutes: float = 0.5
     seed: int = 0
     threads: int = 2
     deterministic: bool = False
@@ -107,6 +112,10 @@ class TrainConfig:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     watch: WatchOptions = dataclasses.field(default_factory=WatchOptions)
     devices: DeviceOptions = dataclasses.field(default_factory=DeviceOptions)
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.optimizer != "sgd":
+            raise UsageError(f"nesterov is for the optimizer sgd, not for {self.optimizer}. Leave it out.")
 
     @property
     def train_hw(self) -> tuple[int, int]:

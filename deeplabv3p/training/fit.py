@@ -2,44 +2,43 @@
 
 A run folder holds ``last.keras`` (end of the last epoch), ``best.keras`` (best validation mIoU), at the end
 ``trained_final.keras``, and ``state.npz``, from which a run goes on at the exact step.
+
+The state is written last at the end of an epoch, so that all other files belong to it or to an epoch after it. A run
+that is killed in between repeats what came after its state, step by step the same, and writes the same files again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from deeplabv3p.data.dataset import Dataset
-from deeplabv3p.data.pipeline import batches, steps_per_epoch
-from deeplabv3p.errors import DataError, DivergedError
-from deeplabv3p.evaluation.score import evaluate
-from deeplabv3p.inference import protocol
-from deeplabv3p.losses.cross_entropy import CrossEntropy
-from deeplabv3p.models import batchnorm, graph
-from deeplabv3p.models.factory import freeze, rebuild
+from deeplabv3p.errors import DataError
+from deeplabv3p.losses.make import make_loss
+from deeplabv3p.metrics import Scores
+from deeplabv3p.models.factory import freeze
 from deeplabv3p.progress import Progress, silent
-from deeplabv3p.runtime.keras_engine import KerasRuntime, save_model
 from deeplabv3p.spec import ModelSpec
 from deeplabv3p.training import checkpoint
+from deeplabv3p.training.averaging import make_averager
 from deeplabv3p.training.config import TrainConfig
+from deeplabv3p.training.distribution import Distribution
 from deeplabv3p.training.history import History, Row
-from deeplabv3p.training.meter import Feed, StreamingMeanIoU
-from deeplabv3p.training.optimizers import make_optimizer, make_schedule
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Epochs ``start`` to ``end`` (exclusive) trained with one freeze level and one learning-rate schedule."""
-
-    start: int
-    end: int
-    freeze_level: int
+from deeplabv3p.training.identity import identity
+from deeplabv3p.training.meter import EpochClock, Feed, SaveClock
+from deeplabv3p.training.scoring import Scorer
+from deeplabv3p.training.stages import Stage, stages
+from deeplabv3p.training.step import compile_model, scale_learning_rate, training_model
+from deeplabv3p.training.stream import Restartable, Stream
+from deeplabv3p.training.watchers import EpochEvent, StepEvent, make_watchers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,21 +53,13 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """``finished`` is False when the run was interrupted; ``best_miou`` (a fraction) is None before any evaluation."""
+    """``finished`` is False when the run was interrupted; ``best_miou`` (a fraction) is None before any evaluation;
+    ``early_stop`` is the reason why a run ended before its last epoch."""
 
     finished: bool
     best_miou: float | None
     history: tuple[Row, ...]
-
-
-def stages(config: TrainConfig) -> list[Stage]:
-    """The transfer stage, if any, and the rest."""
-    split = min(max(config.transfer_epoch if config.freeze_level else 0, config.init_epoch), config.total_epoch)
-    parts = [
-        Stage(config.init_epoch, split, config.freeze_level),
-        Stage(split, config.total_epoch, 0),
-    ]
-    return [stage for stage in parts if stage.end > stage.start]
+    early_stop: str | None = None
 
 
 def fit(
@@ -82,39 +73,45 @@ def fit(
     resume: bool = False,
     report: Report | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
+    distribution: Distribution | None = None,
 ) -> TrainResult:
     """Train ``model`` and write checkpoints into ``run``.
 
     Args:
-        model: a stock network of :func:`deeplabv3p.models.factory.build_model` with its first weights. On return it
-            holds the last weights.
+        model: a stock network of :func:`deeplabv3p.models.factory.build_model` with its first weights, or with any on
+            a resume. On return it holds the last weights.
         spec: its spec; checkpoints carry it with the score they had.
         config: how to train.
         train_set, val_set: pictures and labels; validation is at the pictures' own resolution.
         run: an existing folder.
-        resume: go on from ``run/state.npz``. The result equals that of a run that was never stopped (bit for bit on a
-            CPU with ``deterministic``).
+        resume: go on from ``run/state.npz``, which is there from the first step on. The result equals that of a run
+            that was never stopped or killed (bit for bit on a CPU with ``deterministic``).
         report: what to tell.
         stop_requested: asked after every step; when true, the state is saved and the fit returns.
+        distribution: of ``config.devices``, opened before ``model`` was made; None for one device. With several
+            processes all of them call this, with the same arguments but for ``run``: the first process writes into
+            its folder, the others only read the state from theirs.
 
     Raises:
+        UsageError: the batch does not divide by the devices.
         DivergedError: the loss is not finite; names the step. Checkpoints of earlier epochs stay.
         DataError: a picture cannot be read, the state is missing or of another network, the folder cannot be written.
     """
-    fitting = _Fit(model, spec, config, train_set, val_set, run, report or Report(), stop_requested)
-    try:
+    distribution = distribution or Distribution()
+    distribution.check(config)
+    distribution.same(identity(model, config, train_set, val_set))
+    with distribution.scope(), contextlib.ExitStack() as cleanup:
+        fitting = _Fit(model, spec, config, train_set, val_set, run, report or Report(), stop_requested, distribution)
+        cleanup.callback(fitting.history.close)
         if resume:
             fitting.load()
         for stage in stages(config):
-            if fitting.step < stage.end * fitting.steps and not fitting.stopped:
-                fitting.run_stage(stage)
+            fitting.run_stage(stage)
         return fitting.finish()
-    finally:
-        fitting.history.close()
 
 
 class _Fit:
-    """The moving parts of one run. ``step`` counts optimizer steps from the first epoch of the first stage."""
+    """The moving parts of one run. ``step`` counts steps from the first epoch of the first stage."""
 
     def __init__(
         self,
@@ -126,77 +123,89 @@ class _Fit:
         run: Path,
         report: Report,
         stop_requested: Callable[[], bool],
+        distribution: Distribution,
     ) -> None:
         self.stock, self.spec, self.config, self.run, self.report = stock, spec, config, run, report
-        self.train_set, self.val_set, self.stop_requested = train_set, val_set, stop_requested
-        self.model = self._training_model()
-        self.runtime = KerasRuntime(stock, spec)
-        self.steps = steps_per_epoch(len(train_set), config.batch_size)
+        self.val_set, self.stop_requested, self.distribution = val_set, stop_requested, distribution
+        self.model = training_model(stock, spec, config)
+        self.averager = make_averager(config, self.model)
+        # Run folders of the other processes are temporary.
+        self.stream = Stream(train_set, spec, config, cache=run.parent if distribution.is_chief else None)
+        self.loss = make_loss(
+            config.loss,
+            num_classes=spec.num_classes,
+            align_corners=spec.output.align_corners,
+            class_weights=self.stream.class_weights,
+        )
+        self.scorer = Scorer(stock, spec, val_set, distribution)
+        self.steps = self.stream.epoch_steps
         self.step = config.init_epoch * self.steps
-        self.history = History(run)
+        self.history = History(run, writes=distribution.is_chief)
+        self.watchers = make_watchers(config, run, spec, self.history, chief=distribution.is_chief)
+        self.clock = EpochClock()
+        self.save_clock = SaveClock(config.save_steps, config.save_minutes)
         self.best: float | None = None
         self.stopped = False
-        self._state: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self.early_stop: str | None = None
+        self._written = -1  # the step whose weights the stock network holds
+        self._state: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None  # read, not yet all in place
 
-    def _training_model(self) -> keras.Model:
-        """The stock network's twin that learns: at the size of the crops, with layers that are made for training."""
-        config, model = self.config, self.stock
-        if config.train_hw != self.spec.input.size_hw:
-            model, _ = rebuild(
-                model, self.spec, size_hw=config.train_hw, dropout=config.dropout, bn_momentum=config.bn_momentum
-            )
-        return batchnorm.for_training(model, fused=config.bn_fused, synchronized=config.bn_sync)
+    @property
+    def done(self) -> bool:
+        """Whether no step is to follow in this process."""
+        return self.stopped or self.early_stop is not None
 
     def load(self) -> None:
+        """Go to where the state in the run folder is. The optimizer's part waits for its stage."""
         arrays, meta = checkpoint.load_state(self.run / checkpoint.STATE_NAME)
         checkpoint.restore_variables(self.model.variables, arrays, "model", self.run)
-        if meta["steps_per_epoch"] != self.steps:
+        checkpoint.restore_variables(self.averager.variables, arrays, "average", self.run)
+        expected = {"steps_per_epoch": self.steps, "samples": self.stream.digest()}
+        if any(meta[key] != value for key, value in expected.items()):
             raise DataError(
-                f"the dataset has changed since {self.run} was trained: an epoch has {self.steps} steps, it had "
-                f"{meta['steps_per_epoch']}. Restore it, or start a new run with --weights_path {self.run}/last.keras."
+                f"the dataset has changed since {self.run} was trained: it had {meta['steps_per_epoch']} steps an "
+                f"epoch, now {self.steps}, or its samples are others. Restore it, or start a new run with "
+                f"--weights_path {self.run}/last.keras."
             )
-        self.step, self.history.rows, self.best = meta["step"], meta["history"], meta["best"]
+        self.step, self.best, self.early_stop = meta["step"], meta["best"], meta["early_stop"]
+        self.history.rows = meta["history"]
+        for watcher in self.watchers:
+            watcher.restore(meta["watchers"][watcher.name])
         self._state = arrays, meta
 
     def run_stage(self, stage: Stage) -> None:
-        """Compile for the stage and fit from the current step to its end."""
-        freeze(self.model, stage.freeze_level)
-        optimizer = make_optimizer(self.config, make_schedule(self.config, (stage.end - stage.start) * self.steps))
-        self.model.compile(
-            optimizer,
-            loss=CrossEntropy(self.spec.output.align_corners),
-            metrics=[StreamingMeanIoU(self.spec.num_classes)],
-            # XLA on CPUs is many times slower for dilated and depthwise convolutions.
-            jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
-        )
-        optimizer.build(self.model.trainable_variables)
-        if self._state is not None:
-            arrays, meta = self._state
-            if meta["stage"] == stage.start:  # at the border of two stages the next one starts with a new optimizer
-                checkpoint.restore_variables(optimizer.variables, arrays, "optimizer", self.run)
-            self._state = None
+        """Compile for the stage and fit from the current step to its end, if that is still to come."""
+        saved = self._state is not None and self._state[1]["stage"] == stage.start
+        if not saved and (self.done or self.step >= stage.end * self.steps):
+            return
+        self._compile(stage)
+        if self._state is not None and saved:
+            checkpoint.restore_variables(self.model.optimizer.variables, self._state[0], "optimizer", self.run)
+        if self.done:
+            return
+        if self.step == stage.start * self.steps:  # from before its first step on, a run can be resumed
+            self.save_state(stage)
         if self.step % self.steps:  # a run that was stopped inside an epoch first finishes that epoch
             self._fit_epochs(stage, self.steps - self.step % self.steps, self.step // self.steps + 1)
-        if not self.stopped and self.step < stage.end * self.steps:
+        if not self.done and self.step < stage.end * self.steps:
             self._fit_epochs(stage, self.steps, stage.end)
 
+    def _compile(self, stage: Stage) -> None:
+        freeze(self.model, stage.freeze_level)
+        steps = (stage.end - stage.start) * self.steps
+        loss = self.distribution.loss(self.loss)
+        compile_model(self.model, self.spec, self.config, loss=loss, steps=steps, epoch_steps=self.steps)
+        # Keras makes the variables of metrics at their first use; they are part of the state.
+        logits = np.zeros((1, *self.model.output_shape[1:]), np.float32)
+        self.model.compute_metrics(None, np.zeros((1, *self.config.train_hw), np.uint8), logits)
+
     def _fit_epochs(self, stage: Stage, steps: int, end: int) -> None:
-        iterator = batches(
-            self.train_set,
-            size_hw=self.config.train_hw,
-            batch_size=self.config.batch_size,
-            preprocessing=self.spec.input.preprocessing,
-            augmentation=self.config.augmentation,
-            seed=self.config.seed,
-            steps_per_epoch=self.steps,
-            epochs=end,
-            start_step=self.step,
-            threads=self.config.threads,
-        )
-        feed = Feed(iterator)
+        start = functools.partial(self.stream.batches, self.step, end, shard=self.distribution.shard)
+        batches = Restartable(start)
+        feed = Feed(batches)
         try:
             self.model.fit(
-                iter(feed),
+                self.distribution.source(feed.__iter__, self.config.batch_size, self.config.train_hw),
                 steps_per_epoch=steps,
                 initial_epoch=self.step // self.steps,
                 epochs=end,
@@ -204,128 +213,184 @@ class _Fit:
                 callbacks=[_Hooks(self, stage, feed)],
                 shuffle=False,
             )
-        except Exception:
+        except Exception as error:
             if feed.error is not None:
                 raise feed.error from None
+            self.distribution.check_peers(error)
             raise
         finally:
-            iterator.close()
+            batches.close()
 
-    def end_epoch(self, stage: Stage, row: Row) -> None:
-        """Score if it is due, then write checkpoints and the state."""
-        epoch = int(row["epoch"] or 0)
-        graph.copy_weights(self.model, self.stock)
+    def begin_epoch(self) -> None:
+        """Begin an epoch, or go on inside the one in which the state was saved."""
+        clock = None
+        if self._state is not None and self.step % self.steps:
+            arrays, meta = self._state
+            checkpoint.restore_variables(self.model.metrics_variables, arrays, "metrics", self.run)
+            clock = meta["clock"]
+        self._state = None
+        self.clock.start(clock)
+
+    def end_step(self, stage: Stage, loss: float, miou: float, waited: float) -> None:
+        """Count a step, tell about it, stop if asked, and save the state if it is due."""
+        self.step += 1
+        self.clock.end_step(waited)
+        self.averager.after_step(self.step)
+        epoch = (self.step - 1) // self.steps + 1
+        event = self._event(loss)
+        for watcher in self.watchers:
+            watcher.after_step(event)
+        images_per_s, data_wait = self.clock.rates(self.config.batch_size)
+        info: dict[str, float | str] = {
+            "epoch": f"{epoch}/{self.config.total_epoch}",
+            "loss": loss,
+            "mIoU": miou,
+            "images/s": f"{images_per_s:.1f}",
+            "data wait": f"{data_wait:.1%}",
+        }
+        self.report.progress(self.step, self.config.total_epoch * self.steps, info)
+        if self.distribution.agree(self.stop_requested(), self.step):
+            self.stopped = True
+        if self.step % self.steps and (self.stopped or self.save_clock.due(self.step)):  # else the epoch's end saves
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()  # inside an epoch Keras keeps JAX's state apart from the variables
+            self._check(event)
+            self.save_state(stage)
+
+    def _event(self, loss: float) -> StepEvent:
+        """The step that has just been done."""
+        last = self.step - 1
+        return StepEvent(
+            self.step,
+            last // self.steps + 1,
+            loss,
+            self.model,
+            batch=functools.partial(self.stream.batch, last),
+            samples=functools.partial(self.stream.names, last),
+        )
+
+    def _check(self, event: StepEvent) -> None:
+        for watcher in self.watchers:
+            watcher.before_checkpoint(event)
+
+    def end_epoch(self, stage: Stage, loss: float, miou: float) -> None:
+        """Score if it is due, write checkpoints and the log, and the state at last."""
+        images_per_s, data_wait = self.clock.rates(self.config.batch_size)
+        row: Row = {
+            "epoch": self.step // self.steps,
+            "step": self.step,
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "loss": loss,
+            "train_miou": miou,
+            "val_miou": None,
+            "val_pa": None,
+            "images_per_s": images_per_s,
+            "data_wait": data_wait,
+            "seconds": self.clock.seconds,
+        }
+        self._check(self._event(loss))
+        epoch = self.step // self.steps
+        self.averager.end_epoch(epoch)
+        self._write_stock()
+        scores = None
         if epoch == self.config.total_epoch or (
             self.config.eval_online and epoch % self.config.eval_epoch_interval == 0
         ):
-            self.score(epoch, row)
+            scores = self.scorer.score(self.report.validation)
+            row |= {"val_miou": scores.miou, "val_pa": scores.pa}
+            if self.best is None or scores.miou > self.best:
+                self.best = scores.miou
+                self.scorer.save(self.run / "best.keras", scores.miou)
         self.history.append(row)
-        save_model(self.stock, self.scored_spec(), self.run / "last.keras")
+        self.scorer.save(self.run / "last.keras", self._miou())
+        self._watch_epoch(stage, row, scores)
         self.save_state(stage)
         self.report.epoch(row)
 
-    def score(self, epoch: int, row: Row) -> None:
-        """Evaluate on the validation set by the code of ``eval.py``; keep the model if it is the best so far."""
-        scores = evaluate(self.runtime, self.val_set, progress=self.report.validation).scores
-        if not scores.total:
-            raise DataError(f"{self.val_set.source}: every pixel of the validation labels is ignored.")
-        row |= {"val_miou": scores.miou, "val_pa": scores.pa}
-        if self.best is None or scores.miou > self.best:
-            self.best = scores.miou
-            spec = self.spec_with(scores.miou)
-            save_model(self.stock, spec, self.run / "best.keras")
-            if self.config.save_eval_checkpoint:
-                save_model(self.stock, spec, self.run / f"epoch{epoch:03d}-miou{scores.miou:.4f}.keras")
+    def _watch_epoch(self, stage: Stage, row: Row, scores: Scores | None) -> None:
+        def stop(reason: str) -> None:
+            self.early_stop = reason
 
-    def scored_spec(self) -> ModelSpec:
-        """The spec of the current weights, with their score if the last epoch was scored."""
-        rows = self.history.rows
-        miou = rows[-1].get("val_miou") if rows else None
-        return self.spec if miou is None else self.spec_with(miou)
+        event = EpochEvent(
+            epoch=self.step // self.steps,
+            step=self.step,
+            stage=stage.start,
+            last_stage=stage.end == self.config.total_epoch,
+            row=row,
+            scores=scores,
+            stock=self.stock,
+            spec=self.scorer.spec_with(self._miou()),
+            runtime=self.scorer.runtime,
+            val_set=self.val_set,
+            scale_learning_rate=functools.partial(scale_learning_rate, self.model),
+            stop=stop,
+        )
+        for watcher in self.watchers:
+            watcher.after_epoch(event)
 
-    def spec_with(self, miou: float) -> ModelSpec:
-        """The spec with a score and how it was measured."""
-        return self.spec.replace(provenance={"miou": miou, "protocol": protocol(self.runtime)})
+    def _miou(self) -> float | None:
+        """The score of the last epoch, if it was scored."""
+        return self.history.rows[-1].get("val_miou") if self.history.rows else None
+
+    def _write_stock(self) -> None:
+        """Put the weights that are scored and saved into the stock network."""
+        if self._written != self.step:
+            self.averager.write(self.stock, self.stream.pictures)
+            self._written = self.step
 
     def save_state(self, stage: Stage) -> None:
+        """Write everything that a resume needs."""
+        groups = {
+            "model": self.model.variables,
+            "optimizer": self.model.optimizer.variables,
+            "average": self.averager.variables,
+            "metrics": self.model.metrics_variables,
+        }
         meta = {
+            "spec": self.spec.to_json(),
             "step": self.step,
             "steps_per_epoch": self.steps,
+            "samples": self.stream.digest(),
             "stage": stage.start,
             "history": self.history.rows,
             "best": self.best,
+            "early_stop": self.early_stop,
+            "clock": self.clock.state(),
+            "watchers": {watcher.name: watcher.state() for watcher in self.watchers},
         }
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # inside an epoch Keras keeps JAX's state apart from the variables
-        checkpoint.save_state(self.run / checkpoint.STATE_NAME, self.model, meta)
+        began = time.monotonic()
+        if self.distribution.is_chief:
+            checkpoint.save_state(self.run / checkpoint.STATE_NAME, groups, meta)
+        self.save_clock.saved(time.monotonic() - began)
 
     def finish(self) -> TrainResult:
+        """The last file, of a run that has ended."""
         if not self.stopped:
-            graph.copy_weights(self.model, self.stock)
-            save_model(self.stock, self.scored_spec(), self.run / "trained_final.keras")
-        return TrainResult(not self.stopped, self.best, tuple(self.history.rows))
+            self._write_stock()
+            self.scorer.save(self.run / "trained_final.keras", self._miou())
+        return TrainResult(not self.stopped, self.best, tuple(self.history.rows), self.early_stop)
 
 
 class _Hooks(keras.callbacks.Callback):
-    """What happens around the steps and epochs of Keras' fit."""
+    """From Keras' fit to :class:`_Fit`."""
 
     def __init__(self, fitting: _Fit, stage: Stage, feed: Feed) -> None:
         super().__init__()
         self.fitting, self.stage, self.feed = fitting, stage, feed
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.began = time.perf_counter()
-        self.steps, self.waited = 0, 0.0
+        self.fitting.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.step_began = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        fitting, logs = self.fitting, logs or {}
-        fitting.step += 1
-        self.steps += 1
-        self.waited += self.feed.waited(self.step_began)
-        if not math.isfinite(logs["loss"]):
-            raise DivergedError(
-                f"the loss is {logs['loss']} at step {fitting.step} (epoch {fitting.step // fitting.steps + 1}). "
-                f"Lower --learning_rate. The last good epoch is in {fitting.run}."
-            )
-        total = fitting.config.total_epoch * fitting.steps
-        images_per_s, data_wait = self._rates()
-        info: dict[str, float | str] = {
-            "epoch": f"{(fitting.step - 1) // fitting.steps + 1}/{fitting.config.total_epoch}",
-            "loss": float(logs["loss"]),
-            "mIoU": float(logs["miou"]),
-            "images/s": f"{images_per_s:.1f}",
-            "data wait": f"{data_wait:.1%}",
-        }
-        fitting.report.progress(fitting.step, total, info)
-        if fitting.stop_requested():
-            fitting.stopped = True
-            self.model.stop_training = True
-            if fitting.step % fitting.steps:  # at the end of an epoch, that end saves the state
-                fitting.save_state(self.stage)
+        logs = logs or {}
+        self.fitting.end_step(self.stage, float(logs["loss"]), float(logs["miou"]), self.feed.waited(self.step_began))
+        self.model.stop_training = self.fitting.done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self.fitting.step % self.fitting.steps:  # stopped inside the epoch
-            return
-        logs = logs or {}
-        images_per_s, data_wait = self._rates()
-        row: Row = {
-            "epoch": epoch + 1,
-            "step": self.fitting.step,
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "loss": float(logs["loss"]),
-            "train_miou": float(logs["miou"]),
-            "val_miou": None,
-            "val_pa": None,
-            "images_per_s": images_per_s,
-            "data_wait": data_wait,
-            "seconds": time.perf_counter() - self.began,
-        }
-        self.fitting.end_epoch(self.stage, row)
-
-    def _rates(self) -> tuple[float, float]:
-        """Pictures per second and the share of time that steps waited for data, over the epoch so far."""
-        seconds = max(time.perf_counter() - self.began, 1e-9)
-        return self.steps * self.fitting.config.batch_size / seconds, self.waited / seconds
+        if self.fitting.step % self.fitting.steps == 0:  # else it was stopped inside the epoch
+            logs = logs or {}
+            self.fitting.end_epoch(self.stage, float(logs["loss"]), float(logs["miou"]))
+            self.model.stop_training = self.fitting.done

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from deeplabv3p import files
+from deeplabv3p.training.event_file import EventFile
 
 Row = dict[str, float | int | None]
 
@@ -18,27 +19,40 @@ _NO_CURVE = ("epoch", "step")  # these identify a row
 class History:
     """The rows so far. ``rows`` may be set to those of a resumed run before the first :meth:`append`."""
 
-    def __init__(self, run: Path) -> None:
-        # Imported here: the writer, which needs no TensorFlow, loads protobuf, which a device does not have.
-        from tensorboardX import SummaryWriter
-
+    def __init__(self, run: Path, *, writes: bool = True) -> None:
+        """``writes``: False in a process that leaves the files to another one."""
         self.rows: list[Row] = []
+        self._writes = writes
         self._run = run
-        self._board = SummaryWriter(str(run / TENSORBOARD_NAME))
+        self._board: EventFile | None = None
 
     def append(self, row: Row) -> None:
         """Add an epoch. The CSV is written whole and atomically, so that a resumed run never doubles a row."""
         self.rows.append(row)
+        if not self._writes:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         files.write_text(self._run / CSV_NAME, text.getvalue())
+        epoch = int(row["epoch"] or 0)
+        board = self.board(epoch)
         for name, value in row.items():
             if name not in _NO_CURVE and value is not None:
-                self._board.add_scalar(name, value, row["epoch"])
-        self._board.flush()
+                board.add_scalar(name, value, epoch)
+        board.flush()
+
+    def board(self, epoch: int) -> EventFile:
+        """The TensorBoard events of the run, for those of ``epoch`` and later ones.
+
+        Each process of a run, the first and those that resumed it, writes a file of its own.
+        """
+        if self._board is None:
+            self._board = EventFile(self._run / TENSORBOARD_NAME, epoch)
+        return self._board
 
     def close(self) -> None:
         """Close the event file."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from deeplabv3p.backend import mean_over_devices
 from deeplabv3p.errors import DeeplabError
 from deeplabv3p.pixels import IGNORE
+
+SAVE_SHARE = 0.01  # of a run's time at most goes into states that are saved by time
 
 
 class StreamingMeanIoU(keras.metrics.Metric):
@@ -33,7 +36,7 @@ class StreamingMeanIoU(keras.metrics.Metric):
         weights = ops.cast(valid, "float32")
         counts = ops.segment_sum(weights, cells, num_segments=self.num_classes**2)
         # Shares of a batch, not pixels: float32 cannot count past 2**24.
-        share = counts / ops.maximum(ops.sum(weights), 1.0)
+        share = counts / ops.maximum(mean_over_devices(ops.sum(weights)), 1.0)
         self.confusion.assign_add(ops.reshape(share, self.confusion.shape))
 
     def result(self) -> Any:
@@ -50,20 +53,22 @@ def _centres(label: Any, size: int, axis: int) -> Any:
 
 
 class Feed:
-    """An iterator over batches that remembers when each became ready, for the share of time a step waited for it.
+    """Batches, with the memory of when each became ready, for the share of time a step waited for it. Where the batches
+    can be begun again, this can: the times are those of the last beginning.
 
     ``error`` is what ended it, if anything did: Keras may pull batches in a thread of TensorFlow, which wraps errors.
     """
 
-    def __init__(self, batches: Iterator[tuple[Any, Any]]) -> None:
+    def __init__(self, batches: Iterable[tuple[Any, Any]]) -> None:
         self._batches = batches
         self._ready: deque[float] = deque()
         self.error: DeeplabError | None = None
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        ready = self._ready = deque()
         try:
             for batch in self._batches:
-                self._ready.append(time.perf_counter())
+                ready.append(time.perf_counter())
                 yield batch
         except DeeplabError as error:
             self.error = error
@@ -73,3 +78,56 @@ class Feed:
         """Seconds that the step begun at ``step_began`` (``perf_counter``) waited for its batch. Call once a step, in
         order. Batches that lay ready cost nothing."""
         return max(0.0, self._ready.popleft() - step_began) if self._ready else 0.0
+
+
+class EpochClock:
+    """Wall time, steps and time spent waiting for data of one epoch, over all processes that worked on it."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self, state: dict[str, float] | None = None) -> None:
+        """Begin an epoch, or go on with one whose :meth:`state` was saved."""
+        before = state or {"seconds": 0.0, "waited": 0.0, "steps": 0}
+        self._began = time.perf_counter() - before["seconds"]
+        self._waited, self._steps = before["waited"], before["steps"]
+
+    def end_step(self, waited: float) -> None:
+        """A step is done; ``waited`` seconds of it were spent waiting for data."""
+        self._waited += waited
+        self._steps += 1
+
+    def state(self) -> dict[str, float]:
+        """Ready for JSON."""
+        return {"seconds": self.seconds, "waited": self._waited, "steps": self._steps}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.perf_counter() - self._began
+
+    def rates(self, batch_size: int) -> tuple[float, float]:
+        """Pictures per second and the share of time that steps waited for data, over the epoch so far."""
+        seconds = max(self.seconds, 1e-9)
+        return self._steps * batch_size / seconds, self._waited / seconds
+
+
+class SaveClock:
+    """When the state is due inside an epoch: every so many steps, or after so many minutes; 0 is never.
+
+    By time it is due later where writing it is slow: no more than ``SAVE_SHARE`` of a run goes into it.
+    """
+
+    def __init__(self, steps: int, minutes: float) -> None:
+        self._steps, self._seconds = steps, 60 * minutes
+        self.saved(0.0)
+
+    def saved(self, took: float) -> None:
+        """The state has just been written, which took so many seconds."""
+        self._last = time.monotonic()
+        self._wait = max(self._seconds, took / SAVE_SHARE)
+
+    def due(self, step: int) -> bool:
+        """Whether to write it after this step."""
+        by_step = self._steps > 0 and step % self._steps == 0
+        return by_step or (self._seconds > 0 and time.monotonic() - self._last >= self._wait)

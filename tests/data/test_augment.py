@@ -117,6 +117,16 @@ def test_the_scale_is_the_distance_between_pixels(scale: float) -> None:
     assert set(np.diff(label[20].astype(int))) <= ({1, 2} if scale < 1 else {0, 1})
 
 
+def test_a_seed_means_the_same_window_in_every_version() -> None:
+    """Recipes are published with their seeds. Copied pixels, so no machine rounds them differently."""
+    expected = [(93, 22, True), (98, 90, True), (43, 65, False), (36, 132, True), (87, 159, False), (0, 40, False)]
+    for seed, (top, left, flipped) in enumerate(expected):
+        rng = np.random.default_rng([seed, 1, 2])
+        image, _ = augment(COORDINATES, COLUMNS, (20, 30), rng, Augmentation((1, 1), flip=0.5))
+        view = COORDINATES[top : top + 20, left : left + 30]
+        np.testing.assert_array_equal(image, view[:, ::-1] if flipped else view)
+
+
 def test_the_drawn_scale_and_flip_cover_their_range() -> None:
     wide, flipped = [], 0
     for seed in range(300):
@@ -226,6 +236,14 @@ def test_hue_turns_the_colour_circle() -> None:
         {"saturation": 2},
         {"hue": 181},
         {"hue": float("nan")},
+        {"rotate": 181},
+        {"zoom": 0.95},
+        {"gridmask": 1.5},
+        {"gridmask_d": (0, 0.5)},
+        {"gridmask_ratio": 1},
+        {"gridmask_angle": 46},
+        {"gridmask_ramp": -1},
+        {"copy_paste": float("nan")},
     ],
 )
 def test_impossible_settings_are_named(wrong: dict[str, object]) -> None:
@@ -240,7 +258,8 @@ def test_the_number_of_opencv_threads_changes_nothing() -> None:
         results = []
         for number in (1, 2, 3):
             cv2.setNumThreads(number)
-            results.append(run((512, 512), Augmentation((0.7, 0.8), hue=10), image=large)[0])
+            augmentation = Augmentation((0.7, 0.8), hue=10, rotate=10, blur=1, sharpness=1, clahe=1, gridmask=1)
+            results.append(run((512, 512), augmentation, image=large)[0])
     finally:
         cv2.setNumThreads(threads)
     np.testing.assert_array_equal(results[0], results[1])

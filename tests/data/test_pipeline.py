@@ -14,6 +14,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from deeplabv3p.data.augment import Augmentation, augment
+from deeplabv3p.data.balance import sample_counts
 from deeplabv3p.data.classes import ClassList, default_colors
 from deeplabv3p.data.dataset import Dataset, open_dataset
 from deeplabv3p.data.pipeline import Batch, batches, steps_per_epoch
@@ -25,6 +26,25 @@ MEAN, STD = (120.0, 115.0, 105.0), (58.0, 57.0, 56.0)
 PREPROCESSING = Preprocessing(MEAN, STD)
 COUNT = 7
 NO_CHANGE = Augmentation((1, 1), flip=0)
+EVERYTHING = Augmentation(
+    (0.5, 2),
+    brightness=0.1,
+    contrast=0.1,
+    saturation=0.1,
+    hue=5,
+    flip_vertical=0.5,
+    rotate=20,
+    zoom=0.2,
+    sharpness=0.5,
+    greyscale=0.3,
+    blur=0.3,
+    clahe=0.3,
+    gridmask=0.5,
+    gridmask_ramp=2,
+    class_crop=0.5,
+    copy_paste=0.5,
+    cutmix=0.5,
+)
 SIZE = (24, 32)
 
 
@@ -104,8 +124,12 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(dataset: Dataset) -> Non
 
 @pytest.mark.parametrize("threads", [2, 5])
 @pytest.mark.parametrize("prefetch", [1, 6])
-def test_threads_and_prefetching_change_nothing(dataset: Dataset, threads: int, prefetch: int) -> None:
-    assert_equal(run(dataset, threads=1), run(dataset, threads=threads, prefetch=prefetch))
+@pytest.mark.parametrize("augmentation", [Augmentation(brightness=0.2, saturation=0.3), EVERYTHING])
+def test_threads_and_prefetching_change_nothing(
+    dataset: Dataset, threads: int, prefetch: int, augmentation: Augmentation
+) -> None:
+    options = {"augmentation": augmentation}
+    assert_equal(run(dataset, threads=1, **options), run(dataset, threads=threads, prefetch=prefetch, **options))
 
 
 def test_two_runs_are_equal_and_seeds_differ(dataset: Dataset) -> None:
@@ -118,7 +142,24 @@ def test_two_runs_are_equal_and_seeds_differ(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 3, 4, 8, 9])
 def test_starting_later_is_skipping(dataset: Dataset, start: int) -> None:
-    assert_equal(run(dataset)[start:], run(dataset, start_step=start))
+    assert_equal(run(dataset, augmentation=EVERYTHING)[start:], run(dataset, augmentation=EVERYTHING, start_step=start))
+
+
+def test_gridmask_grows_with_the_epochs_of_the_run(dataset: Dataset) -> None:
+    augmentation = dataclasses.replace(NO_CHANGE, gridmask=1, gridmask_ramp=2)
+    masked = [(label == IGNORE).any() for _, labels in run(dataset, augmentation=augmentation) for label in labels]
+    assert not any(masked[:6])
+    assert all(masked[12:])
+
+
+def test_class_counts_are_taken_or_counted(dataset: Dataset) -> None:
+    """Each picture holds a class of its own, so what is copied says where from."""
+    augmentation = dataclasses.replace(NO_CHANGE, copy_paste=1)
+    counts = sample_counts(dataset)
+    assert_equal(run(dataset, augmentation=augmentation), run(dataset, augmentation=augmentation, sample_counts=counts))
+    counts[2:] *= 100  # now the first two pictures hold the rare classes
+    pasted = run(dataset, augmentation=augmentation, sample_counts=counts)
+    assert set(order(pasted)) == {0, 1}
 
 
 def test_skipped_batches_are_not_decoded(dataset: Dataset) -> None:
@@ -128,6 +169,25 @@ def test_skipped_batches_are_not_decoded(dataset: Dataset) -> None:
     start = time.perf_counter()
     assert len(run(dataset, epochs=10**6, start_step=3 * 10**6 - 1)) == 1
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_shards_together_are_the_batches(dataset: Dataset, processes: int) -> None:
+    options: dict[str, Any] = {"batch_size": 4, "start_step": 2, "augmentation": EVERYTHING}
+    whole = run(dataset, **options)
+    parts = [run(dataset, shard=(i, processes), **options) for i in range(processes)]
+    assert {len(images) for part in parts for images, _ in part} == {4 // processes}
+    joined = [
+        (np.concatenate([images for images, _ in rows]), np.concatenate([labels for _, labels in rows]))
+        for rows in zip(*parts, strict=True)
+    ]
+    assert_equal(whole, joined)
+
+
+@pytest.mark.parametrize("shard", [(2, 2), (-1, 2), (0, 0), (0, 3)])
+def test_an_impossible_shard_is_named(dataset: Dataset, shard: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=r"shard is|multiple of the 3 processes"):
+        run(dataset, shard=shard)
 
 
 def test_the_state_is_the_step(dataset: Dataset) -> None:

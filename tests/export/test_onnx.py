@@ -31,7 +31,7 @@ def run(path, batch: np.ndarray, spec: ModelSpec) -> np.ndarray:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     results = []
     for picture in batch:
-        tensor = pixels._to_dtype(picture, spec.input)[None]
+        tensor = pixels.quantize(picture, spec.input)[None]
         if spec.input.layout == "NCHW":
             tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
         (result,) = session.run([spec.output.name], {spec.input.name: tensor})

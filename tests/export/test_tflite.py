@@ -64,7 +64,7 @@ def real(raw: np.ndarray, spec: ModelSpec) -> np.ndarray:
 
 def quantized(batch: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """Prepared floats as the tensor of a file."""
-    return pixels._to_dtype(batch, spec.input)
+    return pixels.quantize(batch, spec.input)
 
 
 @pytest.fixture(scope="module")

@@ -164,3 +164,22 @@ def test_the_stock_layer_is_used_on_the_jax_backend(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "jax", done.stderr
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("trainable", [True, False])
+def test_fused_batch_norm_in_half_precision_keeps_float32_statistics(precision, trainable):
+    """As the stock layer under the same policy, which computes in float32 and rounds its output."""
+    results = []
+    for fuse in (True, False):
+        stock = randomize(network(layers.BatchNormalization(momentum=0.5)))
+        model = batchnorm.for_training(stock, fused=fuse, precision=precision)
+        norm = model.layers[-1]
+        norm.trainable = trainable
+        # 100 times the mean: statistics in half precision would lose the variance.
+        y = model(numbers(3, *model.input.shape[1:]) + 100, training=True)
+        assert keras.backend.standardize_dtype(y.dtype) == precision
+        results.append([np.asarray(y, np.float32), *norm.get_weights()])
+    step = {"float16": 2**-10, "bfloat16": 2**-7}[precision]
+    for ours, theirs, rounding in zip(*results, (step, 1e-6, 1e-6, 1e-5, 1e-4), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2 * rounding, atol=2 * rounding * np.abs(theirs).max())

@@ -17,7 +17,7 @@ from keras import layers
 from skimage import data
 
 from deeplabv3p.errors import UsageError
-from deeplabv3p.losses.cross_entropy import CrossEntropy
+from deeplabv3p.losses.make import LossSum
 from deeplabv3p.models import batchnorm, factory, graph, heads
 from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.spec import ClassInfo, ModelSpec
@@ -128,7 +128,7 @@ def test_a_gradient_reaches_every_trainable_weight(name, photographs):
     pictures = batch(photographs, SMALL)
     labels = np.random.default_rng(0).integers(0, 5, (3, *SMALL)).astype(np.uint8)
     with tf.GradientTape() as tape:
-        loss = CrossEntropy()(labels, model(pictures, training=True))
+        loss = LossSum()(labels, model(pictures, training=True))
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     dead = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
     assert not dead

@@ -10,9 +10,8 @@ import pytest
 
 from deeplabv3p.metrics import Scores, confusion_matrix
 from deeplabv3p.pixels import IGNORE
-from deeplabv3p.training.config import TrainConfig
-from deeplabv3p.training.meter import Feed, StreamingMeanIoU
-from deeplabv3p.training.optimizers import END_FRACTION, make_optimizer, make_schedule
+from deeplabv3p.training import meter
+from deeplabv3p.training.meter import Feed, SaveClock, StreamingMeanIoU
 
 
 def test_mean_iou_equals_the_scores_where_strides_are_equal():
@@ -54,29 +53,18 @@ def test_waiting_for_data_is_measured():
     assert feed.waited(time.perf_counter()) == 0
 
 
-@pytest.mark.parametrize("decay", ["None", "cosine", "exponential", "polynomial", "piecewise_constant"])
-def test_schedules_start_and_end_where_they_say(decay):
-    schedule = make_schedule(TrainConfig(decay_type=decay, learning_rate=0.1), 100)
-    rates = [float(schedule(step)) if callable(schedule) else schedule for step in (0, 50, 100)]
-    assert rates[0] == pytest.approx(0.1)
-    if decay == "None":
-        assert rates == [0.1] * 3
-    else:
-        assert rates[0] >= rates[1] >= rates[2]
-        assert rates[2] == pytest.approx(0.1 * END_FRACTION, rel=1e-3)
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
-def test_weight_decay_spares_biases_and_norms(name):
-    image = keras.Input((4, 4, 3))
-    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 1, name="c")(image))
-    model = keras.Model(image, x)
-    for variable in model.trainable_variables:
-        variable.assign(variable * 0 + 1)
-    optimizer = make_optimizer(TrainConfig(optimizer=name, weight_decay=0.1), 0.5)
-    optimizer.build(model.trainable_variables)
-    zeros = [np.zeros(v.shape, np.float32) for v in model.trainable_variables]
-    optimizer.apply(zeros)
-    for variable in model.trainable_variables:
-        expected = 1 - 0.5 * 0.1 if variable.path.endswith("kernel") else 1.0
-        np.testing.assert_allclose(np.asarray(variable), expected, rtol=1e-6)
+def test_states_are_saved_by_steps_and_by_time_but_not_all_the_time(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now)
+    by_step, by_time, never = SaveClock(4, 0), SaveClock(0, 0.5), SaveClock(0, 0)
+    assert [step for step in range(1, 10) if by_step.due(step)] == [4, 8]
+    now = 29.9
+    assert not by_time.due(1)
+    now = 30.1
+    assert by_time.due(1)
+    by_time.saved(took=2.0)  # that is slow: the next is due after 200 seconds
+    now = 200.0
+    assert not by_time.due(2)
+    now = 230.2
+    assert by_time.due(2)
+    assert not never.due(4)
