@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 
-def test_the_fit_runs_and_resumes_on_jax():
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        # The stop inside an epoch with an average, accumulated gradients and a loss scale; then all of them.
+        pytest.param("stopped_run and options0 or mean_iou", id="some"),
+        pytest.param("learns or stopped_run or mean_iou", id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_the_fit_runs_and_resumes_on_jax(chosen):
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    chosen = "learns or stopped_run or mean_iou or schedules"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", chosen]
     files = [str(Path(__file__).with_name(name)) for name in ("test_fit.py", "test_meter.py")]
     done = subprocess.run([*command, *files], env=environment, capture_output=True, text=True)
