@@ -39,7 +39,7 @@ def measure(send: isolation.Send, argv: list[str], steps: int, seconds: float) -
     values = vars(parser.parse_args(argv))
     config = training.make_config(values)
     train_set, val_set = training.open_datasets(values)
-    training._start_keras(config)
+    training.start_keras(config)
     from deeplabv3p.training.fit import Report, fit
 
     repeats = -(-steps * config.batch_size // len(train_set))

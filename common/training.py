@@ -60,7 +60,7 @@ def start(options: argparse.Namespace) -> int:
         config = make_config(values)
 
     def work(distribution: Distribution) -> int:
-        _start_keras(config)
+        start_keras(config)
         model, spec = make_network(config, train_set, offline=options.offline)
         with distribution.run_folder(lambda: _new_run(values, options.log_dir), ()) as run:
             return _train(config, model, spec, train_set, val_set, run, distribution, resumed=False)
@@ -88,7 +88,7 @@ def resume(options: argparse.Namespace) -> int:
             values = _read_options(run) | devices
             config = make_config(values)
             train_set, val_set = open_datasets(values)
-            _start_keras(config)
+            start_keras(config)
             model, spec = network_of_run(run, config, train_set)
             return _train(config, model, spec, train_set, val_set, run, distribution, resumed=True)
 
@@ -191,7 +191,7 @@ def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
     return run
 
 
-def _start_keras(config: TrainConfig) -> None:
+def start_keras(config: TrainConfig) -> None:
     """Import Keras, with what has to be set before anything is built."""
     keras = keras_engine.import_keras()
     keras.utils.set_random_seed(config.seed)
@@ -244,13 +244,18 @@ def _train(
 def make_config(values: dict[str, Any]) -> TrainConfig:
     """The options that shape the weights, under the library's names (see train.py for the flags)."""
     parts = {"loss": LossOptions, "watch": WatchOptions, "devices": DeviceOptions}
-    augmentation = {name: values.get(f"aug_{name}") for name in Augmentation.__dataclass_fields__}
     return TrainConfig(
         **(_chosen(TrainConfig, values, without=tuple(parts)) | {n: p(**_chosen(p, values)) for n, p in parts.items()}),
         size_hw=tuple(values["model_input_shape"]),
         crop_hw=_tuple(values.get("crop_shape")),
-        augmentation=Augmentation(**{n: _tuple(v) for n, v in augmentation.items() if v is not None}),
+        augmentation=make_augmentation(values),
     )
+
+
+def make_augmentation(values: dict[str, Any]) -> Augmentation:
+    """What the flags --aug_* say."""
+    given = {name: values.get(f"aug_{name}") for name in Augmentation.__dataclass_fields__}
+    return Augmentation(**{name: _tuple(value) for name, value in given.items() if value is not None})
 
 
 def _chosen(record: Any, values: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:

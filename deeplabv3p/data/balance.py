@@ -49,11 +49,6 @@ def sample_counts(dataset: Dataset, *, cache: Path | None = None, progress: Prog
     return counts
 
 
-def class_counts(dataset: Dataset, *, cache: Path | None = None, progress: Progress = silent) -> Counts:
-    """Pixels of each class in the dataset, int64 [K]; see :func:`sample_counts`."""
-    return np.asarray(sample_counts(dataset, cache=cache, progress=progress).sum(0), np.int64)
-
-
 def balanced_weights(counts: Counts) -> npt.NDArray[np.float32]:
     """total / (C · count) for the C classes that have pixels, float32 [K]: over the dataset each of them weighs the
     same, and pixels weigh 1 on average. A class without pixels gets 1, as an average pixel has."""

@@ -87,6 +87,11 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
+def float_note(side: str) -> str:
+    """What is said of the ``side`` (input or output) of an 8-bit file that stays float32."""
+    return f"the {side} is float32: the operation there is not 8-bit"
+
+
 def find_format(name: str) -> Format:
     """The format of a name.
 

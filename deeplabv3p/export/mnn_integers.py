@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from deeplabv3p.export.formats import float_note
 from deeplabv3p.runtime.engine import import_package, quiet
 from deeplabv3p.spec import ModelSpec
 
@@ -37,7 +38,7 @@ def integer_io(source: Path, target: Path, spec: ModelSpec, dump: str) -> tuple[
     model = json.loads(dump)
     picture, result = _input_numbers(model), _output_numbers(model, spec.output.name)
     floats = {"input": picture is None, "output": result is None and spec.output.kind != "labels"}
-    notes = tuple(f"the {side} is float32: the operation there is not 8-bit" for side, kept in floats.items() if kept)
+    notes = tuple(float_note(side) for side, kept in floats.items() if kept)
     if picture is not None or result is not None:
         with quiet():
             _edit(source, target, spec, picture, result)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.export.formats import Calibration, ExportOptions
+from deeplabv3p.export.formats import Calibration, ExportOptions, float_note
 from deeplabv3p.spec import ModelSpec
 
 _MARKERS = {"QuantizeLinear", "DequantizeLinear"}
@@ -76,7 +76,7 @@ def quantize(
     notes = []
     if options.io_dtype != "float32":
         spec, kept = _integer_io(model, spec)
-        notes = [f"the {side} is float32: the operation there is not 8-bit" for side in kept]
+        notes = [float_note(side) for side in kept]
     return model, spec, (_float_operations(model), *notes)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplabv3p.export.formats import Calibration
+from deeplabv3p.export.formats import Calibration, float_note
 from deeplabv3p.export.openvino_quantize import is_8_bit, is_constant, start
 from deeplabv3p.runtime.openvino_import import unreported
 from deeplabv3p.spec import ModelSpec
@@ -58,7 +58,7 @@ def integer_io(
         else:
             kept.append("output")
     whole.validate_nodes_and_infer_types()
-    return whole, spec, tuple(f"the {side} is float32: the operation there is not 8-bit" for side in kept)
+    return whole, spec, tuple(float_note(side) for side in kept)
 
 
 def _numbers(dtype: Whole, low: float, high: float) -> tuple[float, int]:

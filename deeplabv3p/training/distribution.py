@@ -80,8 +80,8 @@ class Distribution:
         """The sum of all processes' ``counts``, of the same shape everywhere."""
         return counts
 
-    def same(self, values: dict[str, bytes]) -> None:
-        """Raises DataError that names what is not the same in every process."""
+    def same(self, identity: Callable[[], dict[str, bytes]]) -> None:
+        """Raises DataError that names what of ``identity()`` is not the same in every process."""
 
     def run_folder(self, run: Callable[[], Path], names: Sequence[str]) -> AbstractContextManager[Path]:
         """The folder that :func:`deeplabv3p.training.fit.fit` takes: the chief's ``run()``, which is not asked
@@ -173,7 +173,8 @@ class _Processes(_DataParallel):
             counts.shape
         )
 
-    def same(self, values: dict[str, bytes]) -> None:
+    def same(self, identity: Callable[[], dict[str, bytes]]) -> None:
+        values = identity()
         digests = b"".join(hashlib.sha256(value).digest() for value in values.values())
         rows = self._gather(np.frombuffer(digests, np.uint8))
         for process, row in enumerate(rows):

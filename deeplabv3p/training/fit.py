@@ -99,7 +99,7 @@ def fit(
     """
     distribution = distribution or Distribution()
     distribution.check(config)
-    distribution.same(identity(model, config, train_set, val_set))
+    distribution.same(lambda: identity(model, config, train_set, val_set))
     with distribution.scope(), contextlib.ExitStack() as cleanup:
         fitting = _Fit(model, spec, config, train_set, val_set, run, report or Report(), stop_requested, distribution)
         cleanup.callback(fitting.history.close)
@@ -275,9 +275,10 @@ class _Fit:
 
     def end_epoch(self, stage: Stage, loss: float, miou: float) -> None:
         """Score if it is due, write checkpoints and the log, and the state at last."""
+        epoch = self.step // self.steps
         images_per_s, data_wait = self.clock.rates(self.config.batch_size)
         row: Row = {
-            "epoch": self.step // self.steps,
+            "epoch": epoch,
             "step": self.step,
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "loss": loss,
@@ -289,7 +290,6 @@ class _Fit:
             "seconds": self.clock.seconds,
         }
         self._check(self._event(loss))
-        epoch = self.step // self.steps
         self.averager.end_epoch(epoch)
         self._write_stock()
         scores = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
-from deeplabv3p.data.augment import Augmentation, augment
+from deeplabv3p.data.augment import Augmentation, vary
 from deeplabv3p.errors import UsageError
 from deeplabv3p.pixels import IGNORE
 
@@ -17,6 +18,12 @@ PHOTO = np.ascontiguousarray(astronaut()[:150, :200])
 LABEL = (PHOTO[..., 0] // 20).astype(np.uint8)
 PAD = (10.0, 20.0, 30.0)
 NO_CHANGE = Augmentation((1, 1), flip=0)
+
+
+def augment(*arguments: Any, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The two arrays of a sample."""
+    varied = vary(*arguments, **options)
+    return varied.image, varied.label
 
 
 def run(

@@ -38,7 +38,7 @@ def test_counts_are_those_of_the_label_files(tmp_path):
     np.testing.assert_array_equal(counts, expected)
     assert counts.dtype == np.int64
     assert told == [(i + 1, 5) for i in range(5)]
-    np.testing.assert_array_equal(balance.class_counts(dataset), expected.sum(0))
+    np.testing.assert_array_equal(balance.sample_counts(dataset).sum(0), expected.sum(0))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_weights_by_hand():
 
 
 def test_balanced_classes_weigh_the_same_and_pixels_1_on_average(tmp_path):
-    counts = balance.class_counts(made(tmp_path)[0])
+    counts = balance.sample_counts(made(tmp_path)[0]).sum(0)
     weighed = counts * balance.balanced_weights(counts).astype(np.float64)
     np.testing.assert_allclose(weighed[counts > 0], counts.sum() / 3, rtol=1e-6)
     assert np.all(balance.balanced_weights(np.zeros(3, np.int64)) == 1), "a dataset that is ignored as a whole"

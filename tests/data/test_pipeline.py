@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from deeplabv3p.data.augment import Augmentation, augment
+from deeplabv3p.data.augment import Augmentation, vary
 from deeplabv3p.data.balance import sample_counts
 from deeplabv3p.data.classes import ClassList, default_colors
 from deeplabv3p.data.dataset import Dataset, open_dataset
@@ -117,9 +117,9 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(dataset: Dataset) -> Non
         index = 2 * step + place
         loaded = dataset.load(order([(images, labels)])[place])
         rng = np.random.default_rng([5, epoch, index])
-        image, label = augment(*loaded, SIZE, rng, augmentation, pad_color=MEAN)
-        np.testing.assert_array_equal(images[place], normalize(image, MEAN, STD))
-        np.testing.assert_array_equal(labels[place], label)
+        varied = vary(*loaded, SIZE, rng, augmentation, pad_color=MEAN)
+        np.testing.assert_array_equal(images[place], normalize(varied.image, MEAN, STD))
+        np.testing.assert_array_equal(labels[place], varied.label)
 
 
 @pytest.mark.parametrize("threads", [2, 5])

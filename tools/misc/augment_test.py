@@ -56,12 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _samples(options: argparse.Namespace) -> tuple[Samples, int]:
     """All samples of the run that the flags describe, and the number of the first one to show."""
-    from common.training import open_datasets
-    from deeplabv3p.data.augment import Augmentation
+    from common.training import make_augmentation, open_datasets
     from deeplabv3p.data.pipeline import Samples, pool_for, steps_per_epoch
     from deeplabv3p.models.registry import ModelName
 
-    augmentation = Augmentation(**{name: getattr(options, f"aug_{name}") for name in Augmentation.__dataclass_fields__})
+    augmentation = make_augmentation(vars(options))
     dataset, _ = open_datasets(vars(options))
     size_hw = options.crop_shape or options.model_input_shape or ModelName(options.model_type).record.size_hw
     batch_size = options.batch_size if isinstance(options.batch_size, int) else 1

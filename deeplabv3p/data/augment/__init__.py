@@ -2,6 +2,6 @@
 
 from deeplabv3p.data.augment.mixing import Pool, make_pool
 from deeplabv3p.data.augment.options import Augmentation, Parameters
-from deeplabv3p.data.augment.sample import Varied, augment, vary
+from deeplabv3p.data.augment.sample import Varied, vary
 
-__all__ = ["Augmentation", "Parameters", "Pool", "Varied", "augment", "make_pool", "vary"]
+__all__ = ["Augmentation", "Parameters", "Pool", "Varied", "make_pool", "vary"]

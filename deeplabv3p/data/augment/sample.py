@@ -26,22 +26,6 @@ class Varied:
     parameters: Parameters
 
 
-def augment(
-    image: Picture,
-    label: Picture,
-    size_hw: tuple[int, int],
-    rng: np.random.Generator,
-    augmentation: Augmentation,
-    *,
-    pad_color: tuple[float, float, float] = (127.5, 127.5, 127.5),
-    epoch: int = 0,
-    pool: Pool | None = None,
-) -> tuple[Picture, Picture]:
-    """Make one training sample of a fixed size out of a picture and its label map: see :func:`vary`."""
-    varied = vary(image, label, size_hw, rng, augmentation, pad_color=pad_color, epoch=epoch, pool=pool)
-    return varied.image, varied.label
-
-
 def vary(
     image: Picture,
     label: Picture,
