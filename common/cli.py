@@ -49,7 +49,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        said = "default" in text or isinstance(action, (argparse._HelpAction, argparse._VersionAction, _Reserved))
+        said = "default" in text or isinstance(action, _WITHOUT_DEFAULT)
         if said:
             return text
         if action.required:
@@ -128,6 +128,10 @@ def _within(value: Number, minimum: Number, maximum: Number | None) -> Number:
 class _Reserved(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         raise UsageError(f"{option} is not available yet. Leave it out.")
+
+
+_SubCommand: Any = argparse._SubParsersAction._ChoicesPseudoAction
+_WITHOUT_DEFAULT = (argparse._HelpAction, argparse._VersionAction, _SubCommand, _Reserved)
 
 
 def reserve(parser: argparse.ArgumentParser, flag: str, help_text: str) -> None:

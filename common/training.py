@@ -25,6 +25,7 @@ from deeplabv3p import files
 from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
+from deeplabv3p.data.doctor import precheck
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.losses.options import LossOptions
 from deeplabv3p.models.registry import ModelName
@@ -55,6 +56,8 @@ def start(options: argparse.Namespace) -> int:
     auto = values["batch_size"] == "auto"
     config = make_config(values | {"batch_size": 1} if auto else values)
     train_set, val_set = open_datasets(values)
+    for warning in precheck(train_set, val_set):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     if auto:
         values["batch_size"] = _largest_batch(config, train_set)
         config = make_config(values)

@@ -114,6 +114,8 @@ def test_what_a_device_needs_loads_no_keras():
         ("tools/model_converter/post_train_quant_convert.py", "--sample_num"),
         ("tools/benchmark.py", "--api"),
         ("tools/misc/augment_test.py", "--count"),
+        ("tools/dataset_converter/dataset.py", "download"),
+        ("tools/dataset_converter/doctor.py", "--fix"),
         ("tools/evaluation/certify.py", "--bisect"),
         ("tools/evaluation/model_statistics.py", "--per_layer"),
         ("tools/evaluation/layer_check.py", "--layer"),

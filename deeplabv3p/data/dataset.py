@@ -19,7 +19,8 @@ from deeplabv3p.spec import ClassInfo
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_LAYOUTS = (("images", "labels"), ("JPEGImages", "SegmentationClass"))
+LAYOUTS = (("images", "labels"), ("JPEGImages", "SegmentationClass"))
+"""Folders of pictures and of label maps, of the datasets that name their samples in lists."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Dataset:
         image = read_image(sample.image)
         label = read_label(sample.label, self.class_list, self.ignore_index)
         if label.shape != image.shape[:2]:
-            raise DataError(_describe_sizes(sample, image.shape[:2], label.shape))
+            raise DataError(describe_sizes(sample, image.shape[:2], label.shape))
         return image, label
 
 
@@ -98,10 +99,10 @@ def open_dataset(
     list_path = Path(dataset_file)
     if not list_path.is_file() and (root / list_path).is_file():
         list_path = root / list_path
-    lines = _read_list(list_path)
-    layout = next((pair for pair in _LAYOUTS if all((root / name).is_dir() for name in pair)), None)
+    lines = read_list(list_path)
+    layout = next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
     images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
-    if layout and (any(_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
+    if layout and (any(name_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
         samples = _named_samples(root, layout, images, lines, list_path)
     elif all(len(line.split()) > 1 for line in lines):
         samples = _paired_samples(root, lines, list_path)
@@ -134,7 +135,8 @@ def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Datase
     return parts[0], parts[1]
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
+    """The lines of a list file that are not blank, without blanks around them; raises DataError."""
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
@@ -150,7 +152,7 @@ def _read_list(path: Path) -> list[str]:
     return lines
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """Accented letters have two spellings in Unicode; file systems and editors choose differently."""
     return unicodedata.normalize("NFC", name)
 
@@ -165,7 +167,7 @@ def _scan(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
     for name in names:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         if suffix.lower() in suffixes:
-            found.setdefault(_key(stem), []).append(folder / name)
+            found.setdefault(name_key(stem), []).append(folder / name)
     return found
 
 
@@ -175,7 +177,7 @@ def _named_samples(
     labels = _scan(root / layout[1], (".png",))
     _refuse_duplicates(names, list_path)
     for folder, found, kind in ((layout[0], images, "picture"), (layout[1], labels, "label map (.png)")):
-        missing = [name for name in names if _key(name) not in found]
+        missing = [name for name in names if name_key(name) not in found]
         if missing:
             suffixed = Path(missing[0]).suffix.lower() in IMAGE_SUFFIXES
             hint = " Write names without suffix." if suffixed else ""
@@ -184,7 +186,7 @@ def _named_samples(
             )
     samples = []
     for name in names:
-        image, label = images[_key(name)], labels[_key(name)]
+        image, label = images[name_key(name)], labels[name_key(name)]
         for files in (image, label):
             if len(files) > 1:
                 clash = " and ".join(sorted(path.name for path in files))
@@ -197,7 +199,7 @@ def _paired_samples(root: Path, lines: list[str], list_path: Path) -> list[Sampl
     pairs = []
     missing = []
     for line in lines:
-        pair = _find_pair(line, (root, list_path.parent))
+        pair = find_pair(line, (root, list_path.parent))
         if pair is None:
             missing.append(line)
         else:
@@ -216,7 +218,7 @@ def _paired_samples(root: Path, lines: list[str], list_path: Path) -> list[Sampl
     return [Sample(name, image, label) for name, (image, label) in zip(names, pairs, strict=True)]
 
 
-def _find_pair(line: str, bases: Sequence[Path]) -> tuple[Path, Path] | None:
+def find_pair(line: str, bases: Sequence[Path]) -> tuple[Path, Path] | None:
     """The one way to cut the line into two files that exist. Blanks may belong to the names."""
     separator = r"\t+" if "\t" in line else r"\s+"
     for cut in re.finditer(separator, line):
@@ -245,7 +247,8 @@ def _and_more(missing: Sequence[str]) -> str:
     return f" ({more:,} more {'are' if more > 1 else 'is'} missing)" if more else ""
 
 
-def _describe_sizes(sample: Sample, image_hw: tuple[int, ...], label_hw: tuple[int, ...]) -> str:
+def describe_sizes(sample: Sample, image_hw: tuple[int, ...], label_hw: tuple[int, ...]) -> str:
+    """What is wrong with a picture and a label map of two sizes (height, width), for people."""
     image_size, label_size = (f"{height}x{width}" for height, width in (image_hw, label_hw))
     sizes = f"{sample.image} is {image_size} and its label map {sample.label} is {label_size}"
     if label_hw == image_hw[::-1] and is_turned(sample.image):

@@ -1,0 +1,225 @@
+"""labelme's JSON files. Shapes are drawn in the order of the file, later ones on top.
+
+``__ignore__`` is ignored and ``_background_`` is label 0, as labelme's own tools have it. The picture is the file that
+``imagePath`` names, if it is among the sources, because what ``imageData`` holds may have been encoded again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deeplabv3p.data.convert.foreign import (
+    Content,
+    Foreign,
+    Inline,
+    Names,
+    Pixels,
+    Record,
+    Size,
+    Skipped,
+    is_picture,
+    split_of,
+)
+from deeplabv3p.data.convert.formats import Options
+from deeplabv3p.data.convert.json_file import read_json, size_of, take
+from deeplabv3p.data.convert.labels import LabelMap
+from deeplabv3p.data.convert.maps import read_numbers
+from deeplabv3p.data.convert.raster import box_corners, draw_circle, draw_line, fill_polygon, points_of
+from deeplabv3p.data.convert.tree import File, Tree
+from deeplabv3p.errors import DataError
+
+POLYGONS = {"polygon", "oriented_rectangle"}
+_SIGNATURES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG\r\n", ".png"), (b"BM", ".bmp"), (b"II*\0", ".tif"))
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """The picture in a JSON file, decoded when it is needed: all of them would not fit into memory."""
+
+    file: File
+    path: Path | None = None
+
+    @property
+    def where(self) -> str:
+        return f"{self.file.where} (imageData)"
+
+    def read(self) -> bytes:
+        return _decode(take(read_json(self.file), "imageData", str, self.file.where), self.where)
+
+
+@dataclass(frozen=True)
+class _Annotated:
+    file: File
+    content: Any
+    shapes: list[Any]
+    size: Size
+
+
+def read_labelme(tree: Tree, options: Options) -> Foreign:
+    """Every JSON file with ``shapes``. Without a class file, the classes are the names that occur, sorted."""
+    found, skipped = _annotated(tree)
+    pictures: list[tuple[_Annotated, Content, str]] = []
+    for item in found:
+        try:
+            pictures.append((item, *_image(tree, item.file, item.content)))
+        except DataError as error:
+            skipped.append(Skipped(item.file.where, str(error)))
+    if not pictures:
+        return Foreign((), [], [], skipped)
+    names = _names([item for item, _, _ in pictures], options)
+    foreign = Foreign(names.classes, [], names.notes, skipped)
+    foreign.records = [
+        Record(item.file.stem, split_of(item.file.parent), image, suffix, partial(_draw, item, names, options))
+        for item, image, suffix in pictures
+    ]
+    return foreign
+
+
+def label_maps(tree: Tree, options: Options) -> tuple[Names, list[LabelMap]]:
+    """The label maps alone, in the size that the files say, whether or not their pictures are there.
+
+    Raises:
+        DataError: a file is not of labelme, or a name is not in the class file.
+    """
+    found, skipped = _annotated(tree)
+    if skipped:
+        raise DataError(f"{skipped[0].file}: {skipped[0].reason}")
+    names = _names(found, options)
+    maps = [LabelMap(i.file.stem, i.file.where, partial(_draw, i, names, options, i.size)) for i in found]
+    return names, maps
+
+
+def _annotated(tree: Tree) -> tuple[list[_Annotated], list[Skipped]]:
+    found: list[_Annotated] = []
+    skipped: list[Skipped] = []
+    for file in (file for file in tree.files.values() if file.suffix.lower() == ".json"):
+        try:
+            content = read_json(file)
+            if not isinstance(content, dict) or "shapes" not in content:
+                skipped.append(Skipped(file.where, "it is JSON, but not of labelme: it has no shapes"))
+                continue
+            shapes = take(content, "shapes", list, file.where)
+            for shape in shapes:
+                take(shape, "label", str, file.where)
+            size = size_of(content, "imageHeight", "imageWidth", file.where)
+            # All pictures in JSON files would not fit into memory; the beginning says what kind each is.
+            content = {"imagePath": content.get("imagePath"), "imageData": str(content.get("imageData") or "")[:32]}
+            found.append(_Annotated(file, content, shapes, size))
+        except DataError as error:
+            skipped.append(Skipped(file.where, str(error)))
+    return found, skipped or ([] if found else [Skipped("the sources", "they hold no .json file")])
+
+
+def _names(found: list[_Annotated], options: Options) -> Names:
+    shapes = [shape for item in found for shape in item.shapes]
+    drawn = [shape for shape in shapes if not options.polygon_only or shape_kind(shape) in POLYGONS]
+    where = found[0].file.parent if len(found) > 1 else found[0].file.where
+    names = Names(options, sorted({shape["label"] for shape in drawn}), where)
+    if left_out := len(shapes) - len(drawn):
+        names.notes.append(f"{left_out:,} shapes that are not polygons are left out")
+    if empty := sum(not item.shapes for item in found):
+        names.notes.append(f"{empty:,} files have no shape: their pictures are unlabelled")
+    return names
+
+
+def _draw(item: _Annotated, names: Names, options: Options, size: Size) -> Pixels:
+    return draw_shapes(item.shapes, item.size, names, options, item.file.where, size)
+
+
+def draw_shapes(shapes: list[Any], declared: Size, names: Names, options: Options, where: str, size: Size) -> Pixels:
+    """The label map of shapes, uint8 [H, W] of the ``declared`` size, which must be the picture's, ``size``, or that
+    turned by 90 degrees. Raises DataError."""
+    label = names.canvas(declared, size, where)
+    for shape in shapes:
+        kind = shape_kind(shape)
+        if kind not in _SHAPES:
+            raise DataError(f"{where} holds a shape of type '{kind}'. Known are {', '.join(_SHAPES)}.")
+        if not options.polygon_only or kind in POLYGONS:
+            least, draw = _SHAPES[kind]
+            points = points_of(shape.get("points"), where, least=least)
+            draw(label, shape, points, names.label(shape["label"]), options.thickness, where)
+    return label
+
+
+def shape_kind(shape: Any) -> str:
+    """The type of a shape; files of old versions have none, and only polygons."""
+    return str(shape.get("shape_type") or "polygon")
+
+
+def _image(tree: Tree, file: File, content: Any) -> tuple[Content, str]:
+    """The picture and its suffix."""
+    name = content.get("imagePath")
+    found = tree.beside(file, name) if isinstance(name, str) else None
+    if found is not None and is_picture(found.name):
+        return found, found.suffix
+    data = content.get("imageData")
+    if not data:
+        raise DataError(f"its picture '{name}' is not among the sources, and it holds no imageData.")
+    start = _decode(data, file.where)
+    suffix = next((suffix for signature, suffix in _SIGNATURES if start.startswith(signature)), None)
+    if suffix is None:
+        raise DataError("its imageData is of an unknown kind.")
+    return _Embedded(file), suffix
+
+
+def _decode(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(f"{where} is damaged: it is not base64.") from None
+
+
+Drawing = Callable[[Pixels, Any, Any, int, int, str], None]
+
+
+def _polygon(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    fill_polygon(label, points, value)
+
+
+def _rectangle(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    fill_polygon(label, box_corners(*points[0], *points[1]), value)
+
+
+def _circle(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    draw_circle(label, points[:2], value)
+
+
+def _line(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    draw_line(label, points, value, thickness)
+
+
+def _points(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    for point in points:
+        draw_line(label, [point], value, thickness)
+
+
+def _mask(label: Pixels, shape: Any, points: Any, value: int, thickness: int, where: str) -> None:
+    """A PNG in base64 that fills the box between two points, both included."""
+    data = _decode(take(shape, "mask", str, where), f"{where} (mask)")
+    mask = read_numbers(Inline(f"{where} (mask)", data)) > 0
+    left, top = (int(value) for value in np.floor(points[0]))
+    height, width = mask.shape
+    if left < 0 or top < 0 or top + height > label.shape[0] or left + width > label.shape[1]:
+        raise DataError(f"{where} holds a mask that reaches out of its picture.")
+    label[top : top + height, left : left + width][mask] = value
+
+
+_SHAPES: dict[str, tuple[int, Drawing]] = {
+    "polygon": (3, _polygon),
+    "oriented_rectangle": (4, _polygon),
+    "rectangle": (2, _rectangle),
+    "circle": (2, _circle),
+    "line": (2, _line),
+    "linestrip": (2, _line),
+    "point": (1, _points),
+    "points": (1, _points),
+    "mask": (2, _mask),
+}

@@ -1,0 +1,39 @@
+"""Store grey label PNGs as palette PNGs with the same numbers, so that a viewer shows colours.
+
+`dataset.py convert ade20k` also turns ADE20K's numbers 1 to 150 into the labels 0 to 149 that its benchmark scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from common import cli
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--input_path", type=Path, required=True, metavar="DIR", help="folder of grey PNGs")
+    parser.add_argument("--output_path", type=Path, required=True, metavar="DIR", help="folder for the palette PNGs")
+    options = parser.parse_args(argv)
+
+    from common.label_maps import convert_maps
+    from deeplabv3p.data.convert.foreign import colored
+    from deeplabv3p.data.convert.labels import LabelMap
+    from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers
+    from deeplabv3p.data.convert.sources import open_tree
+
+    table = number_table({number: number for number in range(256)})
+    with open_tree([options.input_path], options.output_path) as tree:
+        maps = [
+            LabelMap(file.stem, file.where, partial(lambda f: map_numbers(read_numbers(f), table, f.where), file))
+            for file in tree.files.values()
+            if file.suffix == ".png"
+        ]
+        classes = colored([str(number) for number in range(1, 255)])
+        convert_maps(maps, options.output_path, classes)
+
+
+if __name__ == "__main__":
+    cli.run(main)

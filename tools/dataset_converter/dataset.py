@@ -1,0 +1,228 @@
+"""Convert other people's datasets and label tools' exports into the layout of train.py; download public ones."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import cli
+from deeplabv3p.data.convert.formats import FORMATS, Format, Options, find_format
+from deeplabv3p.errors import UsageError
+
+if TYPE_CHECKING:
+    from deeplabv3p.data.convert.state import Conversion
+
+MANIFEST_FOLDER = Path(__file__).parent
+SHOWN = 5
+"""Skipped files that are printed; dataset.json has all."""
+
+EPILOG = """`list` says what can be converted, `convert FORMAT --help` what a format takes. Sources are folders or
+archives (.zip, .tar, .tar.gz, .tgz) and are only read. Pictures are copied byte for byte, labels are
+palette PNGs with 255 for ignored pixels. The same command again does nothing, or goes on where it was cut
+off."""
+
+
+class _Parser(cli.Parser):
+    """What argparse makes for a sub-command."""
+
+    def __init__(self, *, prog: str, description: str | None = None, epilog: str | None = None) -> None:
+        super().__init__(description, epilog)
+        self.prog = prog
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    options = _parser().parse_args(argv)
+    if options.command == "list":
+        print(_listing())
+    elif options.command == "download":
+        _download(find_format(options.format), options)
+    else:
+        _convert(find_format(options.format), options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.Parser(__doc__, EPILOG)
+    commands = parser.add_subparsers(
+        dest="command", required=True, parser_class=_Parser, metavar="list|download|convert"
+    )
+    commands.add_parser("list", help="list the formats", description="List the formats that can be converted.")
+    text = "Download a public dataset's archives: verified, and resumed where a download broke off. Nothing is deleted."
+    download = commands.add_parser("download", help="get a public dataset's archives", description=text)
+    download.add_argument("format", metavar="FORMAT", choices=tuple(FORMATS), help="a format of the list")
+    download.add_argument("files", nargs="*", metavar="FILE", help="which of its archives (default: all)")
+    download.add_argument(
+        "--folder", type=Path, default=Path("downloads"), metavar="DIR", help="folder for the archives"
+    )
+    download.add_argument("--offline", action="store_true", help="only verify what is there")
+    text = "Convert a dataset. Without network; the sources are only read."
+    convert = commands.add_parser("convert", help="write a dataset for train.py", description=text)
+    formats = convert.add_subparsers(dest="format", required=True, parser_class=_Parser, metavar="FORMAT")
+    for item in FORMATS.values():
+        text = f"{item.summary}. Source: {item.source}."
+        one = formats.add_parser(item.name, help=item.summary, description=text)
+        one.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders or archives")
+        one.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the new dataset")
+        one.add_argument("--link", action="store_true", help="make hard links of pictures instead of copies")
+        one.add_argument("--overwrite", action="store_true", help="convert again where DIR holds another conversion")
+        for name in item.options:
+            flag, settings = _FLAGS[name]
+            if "default" not in settings and "action" not in settings:
+                settings = {**settings, "default": getattr(Options, name)}
+            one.add_argument(flag, **settings)
+    return parser
+
+
+_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "classes": (
+        "--classes_path",
+        {"type": Path, "default": None, "metavar": "FILE", "help": "class list (default: the source's own classes)"},
+    ),
+    "others": (
+        "--others",
+        {
+            "choices": ("error", "unlabelled", "ignore"),
+            "help": "what becomes of annotations that the class list does not name",
+        },
+    ),
+    "unlabelled": (
+        "--unlabelled",
+        {"choices": ("background", "ignore"), "help": "what pixels without annotation are: label 0, or ignored"},
+    ),
+    "thickness": (
+        "--thickness",
+        {"type": cli.integer(1, 255), "metavar": "N", "help": "pixels across a line or a point"},
+    ),
+    "polygon_only": ("--polygon_only", {"action": "store_true", "help": "leave out all shapes but polygons"}),
+    "boxes": ("--boxes", {"action": "store_true", "help": "fill boxes, too"}),
+    "min_pixels": (
+        "--min_pixels",
+        {"type": cli.integer(0), "metavar": "N", "help": "leave out pictures with fewer annotated pixels"},
+    ),
+    "annotation": (
+        "--annotation",
+        {"choices": ("instances", "stuff"), "help": "the instances' JSON, or the label maps of COCO-Stuff"},
+    ),
+    "class_number": (
+        "--class_number",
+        {"type": int, "choices": (11, 12), "help": "the 11 classes, or 12 with Void as the last"},
+    ),
+    "void_width": (
+        "--void_width",
+        {
+            "type": cli.integer(0, 32),
+            "metavar": "N",
+            "help": "ignore N pixels on each side of SBD's boundaries; VOC's own label maps have 2 to 3",
+        },
+    ),
+    "images": ("--images", {"metavar": "NAME", "help": "name of the folders of pictures"}),
+    "labels": ("--labels", {"metavar": "NAME", "help": "name of the folders of masks"}),
+    "label_suffix": (
+        "--label_suffix",
+        {
+            "default": None,
+            "metavar": "TEXT",
+            "help": "what a mask's name has behind the picture's (default: the format's)",
+        },
+    ),
+    "class_name": ("--class_name", {"metavar": "NAME", "help": "name of the class of all instances"}),
+}
+
+
+def _listing() -> str:
+    width = max(len(name) for name in FORMATS)
+    lines = []
+    for item in FORMATS.values():
+        lines += [f"{item.name:{width}}  {item.summary}", f"{'':{width}}  from {item.source}"]
+        if item.archives:
+            lines.append(f"{'':{width}}  download gets {', '.join(item.archives)}")
+    return "\n".join(lines)
+
+
+def _download(chosen: Format, options: argparse.Namespace) -> None:
+    from common import pretrained
+    from common.console import ConsoleProgress
+    from common.runs import check_output_folder
+    from deeplabv3p.weights.manifest import fetch, find_entry
+
+    if not chosen.archives:
+        raise UsageError(f"{chosen.by_hand}")
+    unknown = [name for name in options.files if name not in chosen.archives]
+    if unknown:
+        raise UsageError(f"{chosen.name} has no archive '{unknown[0]}'. It has {', '.join(chosen.archives)}.")
+    folder = check_output_folder(options.folder)
+    for name in options.files or chosen.archives:
+        entry = find_entry(name, MANIFEST_FOLDER)
+        print(f"{name}: {entry.source}; {entry.licence}", flush=True)
+        with ConsoleProgress(f"download {name}", "bytes") as progress:
+            fetched = fetch(name, MANIFEST_FOLDER, into=folder, offline=options.offline, progress=progress)
+        state = "downloaded" if fetched.downloaded else "here already"
+        known = "verified" if entry.sha256 or entry.md5 else f"no hash is published; its SHA-256 is in {name}.sha256"
+        print(f"{state}, {known}: {pretrained.shown(fetched.path)}")
+    paths = shlex.join(str(folder / name) for name in chosen.archives if (folder / name).is_file())
+    print(f"next: python tools/dataset_converter/dataset.py convert {chosen.name} {paths} --output {chosen.name}")
+
+
+def _convert(chosen: Format, options: argparse.Namespace) -> None:
+    from common.console import ConsoleProgress
+    from common.runs import check_output_folder
+    from deeplabv3p.data.classes import load_classes
+    from deeplabv3p.data.convert.run import convert
+
+    wanted = {name: getattr(options, _FLAGS[name][0].removeprefix("--")) for name in chosen.options}
+    if wanted.get("classes") is not None:
+        wanted["classes"] = load_classes(wanted["classes"])
+    check_output_folder(options.output)
+    with ConsoleProgress(f"convert {chosen.name}", "pictures") as progress:
+        result = convert(
+            chosen.name,
+            options.sources,
+            options.output,
+            Options(**wanted),
+            link=options.link,
+            overwrite=options.overwrite,
+            unpacking=lambda done, total, info=None: progress(0, 0, {"unpacked": f"{100 * done / total:.0f} %"}),
+            progress=progress,
+        )
+    print("\n".join(summary(result)))
+
+
+def summary(result: Conversion) -> list[str]:
+    """What was written, in lines for people, and the command that trains on it."""
+    from deeplabv3p.data.convert.foreign import ALL
+    from deeplabv3p.data.convert.state import CLASSES, STATE
+
+    if result.reused:
+        lines = [f"{result.root} holds this conversion already, complete: nothing to do"]
+    else:
+        counts = ", ".join(f"{count:,} in {split}.txt" for split, count in result.splits.items())
+        lines = [f"written: {result.root}, {len(result.classes)} classes, {counts}"]
+    if result.resumed:
+        lines.append(f"{result.resumed:,} of them were done by a conversion that was cut off")
+    lines += [f"note: {note}" for note in result.notes]
+    lines += [f"left out: {item.file}: {item.reason}" for item in result.skipped[:SHOWN]]
+    if len(result.skipped) > SHOWN:
+        lines.append(f"left out: {len(result.skipped) - SHOWN:,} more files, all in {result.root / STATE}")
+    total = sum(result.pixels) + result.ignored_pixels
+    lines.append(f"pixels: {100 * result.ignored_pixels / total:.1f} % ignored; of the classes")
+    width = max(len(item.name) for item in result.classes)
+    lines += [
+        f"  {label:3} {item.name:{width}} {100 * pixels / total:6.2f} %, in {pictures:,} pictures"
+        for label, (item, pixels, pictures) in enumerate(
+            zip(result.classes, result.pixels, result.pictures, strict=True)
+        )
+    ]
+    root = result.root
+    train = next((split for split in ("train", ALL) if split in result.splits), next(iter(result.splits)))
+    command = ["python", "train.py", "--dataset_path", root, "--dataset_file", root / f"{train}.txt"]
+    if "val" in result.splits and train != "val":
+        command += ["--val_dataset_file", root / "val.txt"]
+    command += ["--classes_path", root / CLASSES, "--ignore_index", "255"]
+    return [*lines, f"next: {shlex.join(map(str, command))}"]
+
+
+if __name__ == "__main__":
+    cli.run(main)
