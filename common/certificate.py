@@ -16,7 +16,7 @@ from typing import Any
 from common.facts import machine_facts
 from common.page import Facts, Figure, Section, Table, Text, Tiles
 from common.report import REPORT_HTML, run_section, write_report
-from deeplabv3p import files, visualize
+from deeplabv3p import charts, files
 from deeplabv3p.errors import DataError
 from deeplabv3p.evaluation.bisect import Bisection
 from deeplabv3p.evaluation.budget import describe
@@ -66,7 +66,7 @@ def write_certificate(folder: Path, certificate: Certificate) -> Path:
     )
     files.write_text(folder / CERTIFICATE_CSV, _csv(content["rows"]))
     files.write_text(folder / CERTIFICATE_MD, _markdown(certificate))
-    visualize.trade_off_chart(folder / CHART_PNG, chart_points([content]))
+    charts.trade_off_chart(folder / CHART_PNG, chart_points([content]))
     return write_report(folder, "Certificate", _sections(folder, certificate))
 
 
@@ -101,7 +101,7 @@ def read_certificate(path: Path) -> dict[str, Any]:
     return content
 
 
-def chart_points(certificates: Sequence[dict[str, Any]]) -> list[visualize.TradeOff]:
+def chart_points(certificates: Sequence[dict[str, Any]]) -> list[charts.TradeOff]:
     """The measured rows as points of the chart: of one certificate coloured by precision, of several by reference."""
     points = []
     for content in certificates:
@@ -110,7 +110,7 @@ def chart_points(certificates: Sequence[dict[str, Any]]) -> list[visualize.Trade
                 continue
             several = len(certificates) > 1
             points.append(
-                visualize.TradeOff(
+                charts.TradeOff(
                     label=f"{row['runtime']} {row['precision']}",
                     group=content["rows"][0]["name"] if several else row["precision"],
                     latency_ms=row["latency"]["p50"],

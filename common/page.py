@@ -108,7 +108,7 @@ def render(title: str, sections: Sequence[Section], footer: str = "") -> str:
     for section in sections:
         blocks = "\n".join(block.html() for block in section.blocks)
         parts.append(f"<section>\n<h2>{escape(section.title)}</h2>\n{blocks}\n</section>")
-    return _PAGE.format(style=_STYLE, title=escape(title), body="\n".join(parts), footer=escape(footer))
+    return _PAGE.format(style=STYLE, title=escape(title), body="\n".join(parts), footer=escape(footer))
 
 
 def _cell(value: str | ClassInfo) -> str:
@@ -138,7 +138,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-_STYLE = """
+STYLE = """
 :root { --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --card: #ffffff; --back: #f6f7f9; --accent: #2563eb; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e5e7eb; --soft: #9ca3af; --line: #30363d; --card: #171b21; --back: #0d1117; --accent: #60a5fa; }

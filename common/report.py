@@ -30,7 +30,7 @@ import numpy.typing as npt
 import deeplabv3p
 from common.facts import processor, versions
 from common.page import Facts, Figure, Legend, Section, Table, Text, Tiles, render
-from deeplabv3p import files, visualize
+from deeplabv3p import charts, files, visualize
 from deeplabv3p.data.dataset import Sample
 from deeplabv3p.evaluation.score import Evaluation
 from deeplabv3p.pixels import IGNORE
@@ -168,8 +168,8 @@ def evaluation_sections(
             evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True
         )
     )
-    visualize.iou_chart(Path(folder) / IOU_PNG, names, scores.iou)
-    visualize.confusion_chart(Path(folder) / CONFUSION_PNG, scores.confusion, names)
+    charts.iou_chart(Path(folder) / IOU_PNG, names, scores.iou)
+    charts.confusion_chart(Path(folder) / CONFUSION_PNG, scores.confusion, names)
     sections = [
         Section("Scores", (Tiles(headline), Facts(protocol))),
         Section(
@@ -193,7 +193,7 @@ def curves_section(folder: str | os.PathLike[str], rows: Sequence[Mapping[str, f
     Raises:
         DataError: the folder cannot be written.
     """
-    visualize.curves_chart(Path(folder) / CURVES_PNG, rows)
+    charts.curves_chart(Path(folder) / CURVES_PNG, rows)
     return Section("Training", (_chart(folder, CURVES_PNG, "Loss, mIoU and learning rate by epoch"),))
 
 

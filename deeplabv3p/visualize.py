@@ -1,17 +1,12 @@
-"""Label maps and scores as pictures: colours, overlays, legends, comparisons, palette PNGs and charts.
+"""Label maps as pictures: colours, overlays, legends, comparisons and palette PNGs.
 
-Pictures are uint8 [H, W, 3] RGB, label maps uint8 [H, W] with 0 to K - 1 and IGNORE. Matplotlib is imported by the
-charts only, and without pyplot, so that they work in any thread and leave no global state.
+Pictures are uint8 [H, W, 3] RGB, label maps uint8 [H, W] with 0 to K - 1 and IGNORE.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -22,9 +17,6 @@ from deeplabv3p import files
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Pixels = npt.NDArray[np.uint8]
 Path = str | os.PathLike[str]
 
@@ -32,10 +24,7 @@ IGNORE_COLOR = (224, 224, 192)
 """The colour of ignored pixels, as in PASCAL VOC."""
 
 _WRONG = (229, 57, 53)
-_ACCENT, _SECOND, _INK, _FAINT = "#2563eb", "#ea580c", "#1f2937", "#9ca3af"
-_GROUPS = (_ACCENT, _SECOND, "#16a34a", "#9333ea", "#db2777", "#0891b2", "#a16207")
 _TEXT, _HERSHEY = (31, 41, 55), 1 / 33  # scale of Hershey's letters for a pixel of size
-_SCREEN_DPI = 110
 
 
 def palette(classes: Sequence[ClassInfo]) -> Pixels:
@@ -140,239 +129,6 @@ def save_image(path: Path, image: Pixels) -> None:
 def encode_jpeg(image: Pixels, quality: int = 88) -> bytes:
     """The picture as a JPEG file; ``quality`` from 0 to 100."""
     return _encode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def confusion_chart(path: Path, confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    """Draw a confusion matrix, int [K, K] with true classes as rows, to a PNG; each row as shares of its true pixels.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    count = len(names)
-    totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
-    side = min(4.0 + 0.42 * count, 16.0)
-    figure = _figure(side + 1, side)
-    axes = figure.add_subplot()
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(drawn, ax=axes, fraction=0.04, pad=0.02, label="share of the true pixels").outline.set_visible(
-        False
-    )
-    every = max(1, count // 40)
-    ticks = range(0, count, every)
-    axes.set_xticks(ticks, [_short(names[i]) for i in ticks], rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [_short(names[i]) for i in ticks])
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    axes.tick_params(length=0, labelsize=9 if count <= 25 else 7)
-    axes.spines[:].set_visible(False)
-    if count <= 25:
-        axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
-        axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
-        axes.grid(which="minor", color="white", linewidth=1.5)
-        axes.tick_params(which="minor", length=0)
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                color = "white" if share > 0.55 else _INK
-                axes.text(
-                    float(column), float(row), f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color=color
-                )
-        axes.set_title("Confusion, % of each true class", loc="left")
-    _save(figure, path)
-
-
-def iou_chart(path: Path, names: Sequence[str], iou: Sequence[float] | npt.NDArray[np.float64]) -> None:
-    """Draw the IoU (0 to 1) of every class as bars, best first, to a PNG; undefined ones (nan) come last.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    values = np.asarray(iou, np.float64)
-    order = np.argsort(-np.nan_to_num(values, nan=-1.0), kind="stable")
-    figure = _figure(7.5, min(1.3 + 0.28 * len(names), 40.0))
-    axes = figure.add_subplot()
-    rows = np.arange(len(names))
-    axes.barh(rows, np.nan_to_num(values[order]), color=_ACCENT, height=0.68)
-    boxed = {"facecolor": "white", "lw": 0, "pad": 0.5}
-    for row, value in enumerate(values[order].tolist()):
-        text, end = ("absent", 0.0) if math.isnan(value) else (f"{value:.3f}", value)
-        axes.text(end + 0.008, row, text, va="center", fontsize=9, color=_INK, bbox=boxed)
-    if not np.isnan(values).all():
-        mean = float(np.nanmean(values))
-        axes.axvline(mean, color=_SECOND, linewidth=1.2, linestyle="--", zorder=0)
-        axes.set_title(f"IoU by class (dashed: mean {mean:.3f})", loc="left")
-    axes.set_yticks(rows, [_short(names[i]) for i in order])
-    axes.set_xlim(0, 1.09)
-    axes.set_xticks(np.linspace(0, 1, 6))
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    _plain_axes(axes, grid="x")
-    _save(figure, path)
-
-
-_CURVES = (
-    ("loss", {"loss": "training"}),
-    ("mIoU", {"train_miou": "training", "val_miou": "validation"}),
-    ("learning rate", {"learning_rate": ""}),
-)
-
-
-def curves_chart(path: Path, rows: Sequence[Mapping[str, float | int | None]]) -> None:
-    """Draw loss, mIoU and learning rate over the epochs to a PNG.
-
-    ``rows`` are the rows of ``training.csv``: ``epoch``, ``loss``, ``train_miou``, ``val_miou``, ``learning_rate``.
-    Values that are None are left out; other keys play no part.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    figure = _figure(11, 3.3)
-    for place, (title, curves) in enumerate(_CURVES, 1):
-        axes = figure.add_subplot(1, len(_CURVES), place)
-        for (key, name), color in zip(curves.items(), (_ACCENT, _SECOND), strict=False):
-            points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
-            marker = 3 if len(points) < 40 else 0  # so that a single point shows
-            if points:
-                axes.plot(*zip(*points, strict=True), color=color, label=name, marker="o", markersize=marker)
-        if len(curves) > 1 and axes.lines:
-            axes.legend(frameon=False, fontsize=9)
-        axes.set_title(title, loc="left")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0, top=1 if title == "mIoU" else None)
-        _plain_axes(axes, grid="both")
-    _save(figure, path)
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """A model file in :func:`trade_off_chart`; points of one ``group`` share a colour. Those that are not ``sound`` are
-    drawn hollow and are on no front."""
-
-    label: str
-    group: str
-    latency_ms: float
-    miou: float
-    size_bytes: int
-    sound: bool = True
-
-
-def pareto_front(points: Sequence[TradeOff]) -> list[int]:
-    """The sound points that no other sound one beats: none is as fast, as good and as small, and better in one of the
-    three. Their indices, fastest first."""
-
-    def costs(point: TradeOff) -> tuple[float, float, int]:
-        return point.latency_ms, -point.miou, point.size_bytes
-
-    sound = [index for index, point in enumerate(points) if point.sound]
-    front = []
-    for index in sound:
-        own = costs(points[index])
-        rivals = (costs(points[other]) for other in sound)
-        if not any(rival != own and all(a <= b for a, b in zip(rival, own, strict=True)) for rival in rivals):
-            front.append(index)
-    return sorted(front, key=lambda index: costs(points[index]))
-
-
-_LEAST_MIOU_RANGE = 0.02  # of the chart's axis
-
-
-def trade_off_chart(path: Path, points: Sequence[TradeOff]) -> None:
-    """Draw latency (to the left is better), mIoU (up is better) and size (the bubble's area) of model files to a PNG.
-
-    Points that no other beats in all three (:func:`pareto_front`) have a dark ring. The line is the front of the two
-    axes alone: the best mIoU that can be had in a time.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    figure = _figure(10.5, max(4.6, 1.2 + 0.19 * (len(points) + 8)))
-    axes = figure.add_subplot()
-    colors = dict.fromkeys(point.group for point in points)
-    for place, group in enumerate(colors):
-        colors[group] = _GROUPS[place % len(_GROUPS)]
-    largest = max((point.size_bytes for point in points), default=1)
-    front = pareto_front(points)
-    line: list[TradeOff] = []
-    for index in front:
-        if not line or points[index].miou > line[-1].miou:
-            line.append(points[index])
-    if line:
-        best = ([point.latency_ms for point in line], [point.miou for point in line])
-        axes.step(*best, where="post", color=_FAINT, linewidth=1.2, linestyle="--", zorder=1)
-    for index, point in enumerate(points):
-        axes.scatter(
-            [point.latency_ms],
-            [point.miou],
-            s=60 + 700 * point.size_bytes / largest,
-            facecolors=colors[point.group] if point.sound else "none",
-            edgecolors=_INK if index in front else colors[point.group],
-            linewidths=1.6,
-            linestyles="solid" if point.sound else "dotted",
-            alpha=0.75,
-            zorder=2,
-        )
-        axes.annotate(
-            str(index + 1), (point.latency_ms, point.miou), fontsize=8, ha="center", va="center", color=_INK, zorder=3
-        )
-    rows = [
-        f"{index + 1:2}  {_short(point.label)}: {point.latency_ms:.3g} ms, {point.miou:.4f}, "
-        f"{point.size_bytes / 2**20:.3g} MiB{'' if point.sound else ' (failed)'}"
-        for index, point in enumerate(points)
-    ]
-    axes.text(1.02, 1, "\n".join(rows), transform=axes.transAxes, va="top", fontsize=8, color=_INK)
-    for group, color in colors.items():
-        axes.scatter([], [], color=color, label=_short(group))
-    if points:
-        axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(1.01, 0))
-    times = [point.latency_ms for point in points]
-    axes.margins(0.12)
-    if times and max(times) > 5 * min(times):
-        axes.set_xscale("log")
-        for axis_format in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            axis_format(lambda value, _: f"{value:g}")
-    low, high = axes.get_ylim()
-    if high - low < _LEAST_MIOU_RANGE:  # or noise looks like a difference
-        middle = (low + high) / 2
-        axes.set_ylim(middle - _LEAST_MIOU_RANGE / 2, middle + _LEAST_MIOU_RANGE / 2)
-    axes.set_xlabel("latency, ms (median)")
-    axes.set_ylabel("mIoU")
-    axes.set_title("Latency, mIoU and size (area); ringed: beaten by none", loc="left")
-    _plain_axes(axes, grid="both")
-    axes.tick_params(which="both", length=0, labelsize=9, pad=4)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty chart of that size in inches, drawn by Agg."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_SCREEN_DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain_axes(axes: Any, grid: str) -> None:
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
-    axes.tick_params(length=0, labelsize=9)
-    axes.grid(axis=grid, color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with files.atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names in scripts that Matplotlib's font lacks become boxes
-        figure.savefig(temporary, format="png")
-
-
-def _short(name: str) -> str:
-    """A name that fits beside an axis, and that Matplotlib does not take for a formula."""
-    name = name if len(name) <= 24 else name[:23] + "…"
-    return name.replace("$", r"\$")
 
 
 def _look_up(label: Pixels, table: Pixels) -> Pixels:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from deeplabv3p import visualize
+from deeplabv3p import charts, visualize
 from deeplabv3p.data.classes import VOID_COLOR, default_colors, load_classes
 from deeplabv3p.data.decode import read_label
 from deeplabv3p.errors import DataError
@@ -161,9 +161,9 @@ def test_iou_chart_shows_the_scores(tmp_path: Path) -> None:
     names = ["road", "a $name$ with signs_", "道路"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        visualize.iou_chart(tmp_path / "high.png", names, [0.9, 1.0, 0.8])
-        visualize.iou_chart(tmp_path / "low.png", names, [0.1, float("nan"), 0.2])
-        visualize.iou_chart(tmp_path / "none.png", names, [float("nan")] * 3)
+        charts.iou_chart(tmp_path / "high.png", names, [0.9, 1.0, 0.8])
+        charts.iou_chart(tmp_path / "low.png", names, [0.1, float("nan"), 0.2])
+        charts.iou_chart(tmp_path / "none.png", names, [float("nan")] * 3)
     assert blue_share(tmp_path / "high.png") > 4 * blue_share(tmp_path / "low.png") > 0
     assert blue_share(tmp_path / "none.png") == 0
 
@@ -172,9 +172,9 @@ def test_iou_chart_shows_the_scores(tmp_path: Path) -> None:
 def test_confusion_chart_shows_the_matrix(tmp_path: Path, count: int) -> None:
     names = [f"class number {index}" for index in range(count)]
     diagonal = np.diag(np.full(count, 5, np.int64))
-    visualize.confusion_chart(tmp_path / "diagonal.png", diagonal, names)
-    visualize.confusion_chart(tmp_path / "spread.png", np.ones_like(diagonal), names)
-    visualize.confusion_chart(tmp_path / "empty.png", np.zeros_like(diagonal), names)  # no true pixels at all
+    charts.confusion_chart(tmp_path / "diagonal.png", diagonal, names)
+    charts.confusion_chart(tmp_path / "spread.png", np.ones_like(diagonal), names)
+    charts.confusion_chart(tmp_path / "empty.png", np.zeros_like(diagonal), names)  # no true pixels at all
     pictures = [cv2.imread(str(tmp_path / f"{name}.png")) for name in ("diagonal", "spread", "empty")]
     assert len({picture.tobytes() for picture in pictures}) == (2 if count == 1 else 3)
     assert min(picture.std() for picture in pictures) > 5
@@ -182,7 +182,7 @@ def test_confusion_chart_shows_the_matrix(tmp_path: Path, count: int) -> None:
 
 def test_charts_of_many_classes_stay_of_a_size_that_can_be_looked_at(tmp_path: Path) -> None:
     names = [f"class number {index}" for index in range(255)]
-    visualize.confusion_chart(tmp_path / "confusion.png", np.eye(255, dtype=np.int64), names)
+    charts.confusion_chart(tmp_path / "confusion.png", np.eye(255, dtype=np.int64), names)
     assert max(cv2.imread(str(tmp_path / "confusion.png")).shape) < 2000
 
 
@@ -191,9 +191,9 @@ def test_curves_chart_leaves_gaps_out(tmp_path: Path) -> None:
         {"epoch": n, "loss": 1 / n, "train_miou": 1 - 1 / n, "val_miou": 0.5 if n == 2 else None, "learning_rate": 0.1}
         for n in (1, 2, 3)
     ]
-    visualize.curves_chart(tmp_path / "with.png", rows)
-    visualize.curves_chart(tmp_path / "without.png", [{**row, "val_miou": None} for row in rows])
-    visualize.curves_chart(tmp_path / "empty.png", [])
+    charts.curves_chart(tmp_path / "with.png", rows)
+    charts.curves_chart(tmp_path / "without.png", [{**row, "val_miou": None} for row in rows])
+    charts.curves_chart(tmp_path / "empty.png", [])
     with_one, without = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("with", "without"))
     orange = [((p[..., 2].astype(int) - p[..., 0]) > 100).sum() for p in (with_one, without)]
     assert orange[0] > 0 == orange[1]
@@ -201,9 +201,9 @@ def test_curves_chart_leaves_gaps_out(tmp_path: Path) -> None:
 
 def test_matplotlib_is_imported_by_charts_only_and_pyplot_never(tmp_path: Path) -> None:
     code = (
-        "import sys, numpy as np; from deeplabv3p import visualize as v\n"
+        "import sys, numpy as np; from deeplabv3p import charts as c\n"
         "assert 'matplotlib' not in sys.modules\n"
-        f"v.iou_chart({str(tmp_path / 'a.png')!r}, ['a'], [0.5])\n"
+        f"c.iou_chart({str(tmp_path / 'a.png')!r}, ['a'], [0.5])\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from deeplabv3p import files, visualize
+from deeplabv3p import charts, files, visualize
 from deeplabv3p.data.dataset import Dataset
 from deeplabv3p.data.decode import read_image
 from deeplabv3p.data.pipeline import Batch
@@ -285,7 +285,7 @@ class Board(Watcher):
             return
         board = self._history.board(event.epoch)
         path, classes = self._run / CONFUSION_NAME, event.val_set.classes
-        visualize.confusion_chart(path, event.scores.confusion, [item.name for item in classes])
+        charts.confusion_chart(path, event.scores.confusion, [item.name for item in classes])
         board.add_image("confusion", read_image(path), event.epoch)
         last = len(event.val_set) - 1
         for index in np.unique(np.linspace(0, last, min(self._pictures, last + 1)).round().astype(int)).tolist():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from common import certificate as report
+from deeplabv3p.charts import TradeOff, pareto_front, trade_off_chart
 from deeplabv3p.errors import DataError
 from deeplabv3p.evaluation.benchmark import LatencyStats
 from deeplabv3p.evaluation.bisect import Bisection
@@ -21,7 +22,6 @@ from deeplabv3p.evaluation.certify import Certificate, Figures, Row
 from deeplabv3p.evaluation.comparison import Interval, LogitError, Share
 from deeplabv3p.evaluation.departure import LayerError
 from deeplabv3p.evaluation.measurement import MachineState, Measurement
-from deeplabv3p.visualize import TradeOff, pareto_front, trade_off_chart
 
 MEASUREMENT = Measurement(
     runtime="litert 2.3",

@@ -149,7 +149,7 @@ def _limited(dataset: Dataset, limit: int | None) -> Dataset:
 def _draw(paths: Sequence[Path], folder: Path) -> None:
     """One chart of several certificates."""
     from common.certificate import CHART_PNG, chart_points, read_certificate
-    from deeplabv3p.visualize import trade_off_chart
+    from deeplabv3p.charts import trade_off_chart
 
     points = chart_points([read_certificate(path) for path in paths])
     trade_off_chart(folder / CHART_PNG, points)
