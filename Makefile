@@ -1,6 +1,7 @@
 # make demo       install, train on an embedded dataset, evaluate, segment, report
 # make test       install, check, run the suite that CI runs
 # make test-all   the slow tests too
+# make device     build and test the C++ runner with the engines that are here
 # make check      format, lint, types, version
 # make format     format and fix
 # make bench      the benchmarks (needs a dataset: make bench DATA=folder)
@@ -13,16 +14,33 @@ DEV := $(VENV)/.dev
 # Building a network is one thread of Python, so two processes; a file's fixtures stay in one of them.
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-all check format bench clean
+DEVICE := inference/cpp
+DEVICE_NEEDS := cmake ninja g++ pkg-config
+DEVICE_PACKAGES := cmake ninja-build g++ pkg-config libjpeg62-turbo-dev libpng-dev doctest-dev
+
+.PHONY: demo test test-all device device-if-possible check format bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
-test: check
+test: check device-if-possible
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-test-all: check
+test-all: check device-if-possible
 	$(BIN)/python -m pytest $(PARALLEL)
+
+device: $(DEV)
+	cd $(DEVICE) && cmake --preset host -DDEEPLAB_PYTHON=$(abspath $(BIN)/python)
+	cd $(DEVICE) && cmake --build --preset host && ctest --preset host
+
+# Without a compiler and the libraries the tests of the runner are skipped, and say so. What does not build, fails.
+device-if-possible: $(DEV)
+	@if (for tool in $(DEVICE_NEEDS); do command -v $$tool >/dev/null || exit 1; done) && pkg-config --exists libjpeg libpng && \
+		[ -n "$$(find /usr/include /usr/local/include -path '*doctest/doctest.h' -print -quit 2>/dev/null)" ]; then \
+		$(MAKE) --no-print-directory device; \
+	else \
+		echo "The C++ runner is not built and its tests are skipped. On Debian it needs: $(DEVICE_PACKAGES)"; \
+	fi
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -39,7 +57,7 @@ bench: $(DEV)
 		--classes_path $(DATA)/classes.txt --ignore_index 11
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEVICE)/build demo .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)

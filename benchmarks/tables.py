@@ -24,6 +24,7 @@ PAGES = (
     HERE.parent / "README.md",
     DOCS / "models.md",
     DOCS / "scaling.md",
+    HERE.parent / "inference" / "README.md",
 )
 
 
@@ -216,6 +217,45 @@ def _shown(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
+def _device(result: dict[str, Any]) -> str:
+    parity = [[f"`{row['file']}`", f"{row['pixels']:,}", f"{row['differing']:,}"] for row in result["parity"]]
+    stages = [
+        [
+            f"`{row['file']}`",
+            *(f"{row[stage]:.2f}" for stage in ("prepare", "network", "labels")),
+            f"{row['own_share']:.1%}",
+            f"{row['peak_mib']:.0f}",
+        ]
+        for row in result["stages"]
+    ]
+    labels = [
+        [
+            f"{row['grid']}x{row['classes']}",
+            *(f"{row[f'{way}_ms']:.2f}" for way in ("fused", "plain")),
+            f"{row['times_as_fast']:.1f}",
+            *(f"{row[f'{way}_peak_mib']:.0f}" for way in ("fused", "plain")),
+        ]
+        for row in result["labels"]
+    ]
+    programs = [
+        [f"`{row['program']}`", str(row["pictures"]), f"{row['seconds']:.2f}", f"{row['peak_mib']:.0f}"]
+        for row in result["programs"]
+    ]
+    parts = [
+        f"`{result['model']}` ({result['classes']} classes). Pixels of 50 pictures of odd sizes, and those that the "
+        "runner labels otherwise than `deeplab.py` with the same file:",
+        _table(["file", "pixels", "differing"], parity),
+        "Milliseconds at 512x512, float32, all cores, medians; *own share* is what preparing and labelling add to the "
+        "network's time:",
+        _table(["file", "prepare", "network", "labels", "own share", "peak MiB"], stages),
+        "From the output to the labels of 512x512 pixels, beside all classes resized and then the argmax:",
+        _table(["output", "fused, ms", "plain, ms", "times as fast", "fused, peak MiB", "plain, peak MiB"], labels),
+        "From start to end, the model loaded included:",
+        _table(["program", "pictures", "seconds", "peak MiB"], programs),
+    ]
+    return "\n\n".join(parts)
+
+
 def _runtimes(result: dict[str, Any]) -> str:
     rows = []
     for row in sorted(result["rows"], key=lambda row: float(row["ms"]["whole"])):
@@ -325,6 +365,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "certify_voc": _certificate,
     "certify_camvid": _certificate,
     "runtimes": _runtimes,
+    "device": _device,
     "evaluation": _evaluation,
     "scaling": _scaling,
     "options": lambda result: options.table(result["rows"]),
