@@ -52,6 +52,16 @@ def _camvid(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
+def _camvid_long(result: dict[str, Any]) -> str:
+    names = list(result["rows"][0]["test"]["iou"])
+    rows = []
+    for row in result["rows"]:
+        scores = [f"{row['val']['miou']:.4f}", f"**{row['test']['miou']:.4f}**", f"{row['test']['pa']:.4f}"]
+        iou = [f"{row['test']['iou'][name]:.3f}" for name in names]
+        rows.append([row["size_hw"], "yes" if row["flip"] else "no", *scores, *iou])
+    return _table(["input", "flip", "val mIoU", "test mIoU", "test PA", *names], rows)
+
+
 def _train_step(result: dict[str, Any]) -> str:
     rows = []
     for kind, label in (("fused", "fused (default)"), ("plain", "plain Keras (`--no-bn_fused`)")):
@@ -366,6 +376,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "certify_camvid": _certificate,
     "runtimes": _runtimes,
     "device": _device,
+    "camvid_mobilenetv2_long": _camvid_long,
     "evaluation": _evaluation,
     "scaling": _scaling,
     "options": lambda result: options.table(result["rows"]),

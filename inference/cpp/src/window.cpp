@@ -59,7 +59,8 @@ std::vector<Tile> make_tiles(Size picture, const SpecWindow& window) {
   const std::int64_t columns = count_anchors(picture.width, window.size.width, window.stride.width);
   if (rows > kMostTiles / columns) {
     throw usage_error("a window of " + show(window.size) + " with stride " + show(window.stride) +
-                      " cuts a picture of " + show(picture) + " into more than a million pieces. Take a larger stride.");
+                      " cuts a picture of " + show(picture) +
+                      " into more than a million pieces. Take a larger stride.");
   }
   std::vector<Tile> tiles;
   for (const int top : anchors(picture.height, window.size.height, window.stride.height)) {

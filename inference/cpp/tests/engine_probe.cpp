@@ -64,7 +64,8 @@ std::string run(const std::vector<std::string>& job) {
   std::string text;
   for (const std::int64_t side : output.shape) {
     bytes *= static_cast<std::size_t>(side);
-    text += (text.empty() ? "" : "x") + std::to_string(side);
+    if (!text.empty()) text += 'x';
+    text += std::to_string(side);
   }
   std::ofstream(job[4], std::ios::binary).write(static_cast<const char*>(output.data),
                                                       static_cast<std::streamsize>(bytes));
