@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -113,22 +112,22 @@ def export_files(
     return [target.path for target in targets]
 
 
-def run(command: Iterable[object], **options: Any) -> tuple[str, float, float]:
+# A process counts what it was before exec as its own memory, so programs are started by a small one. It says the peak.
+LAUNCHER = """import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)"""
+
+
+def run(command: Iterable[object]) -> tuple[str, float, float]:
     """(standard output, seconds, peak MiB) of a program."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
-    output, errors = process.stdout, process.stderr
-    assert output is not None
-    assert errors is not None
-    text = output.read().decode()
-    complaint = errors.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise DataError(f"{command} ended with {process.returncode}: {complaint}")
-    return text, time.perf_counter() - start, usage.ru_maxrss / 1024
+    words = [sys.executable, "-S", "-c", LAUNCHER, *map(str, command)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise DataError(f"{words[4:]} ended with {done.returncode}: {done.stderr}")
+    return done.stdout, seconds, int(done.stderr.split()[-1]) / 1024
 
 
 def measure_parity(build: Path, path: Path, pictures: Sequence[Path]) -> dict[str, Any]:
@@ -173,8 +172,8 @@ def measure_labels(build: Path, path: Path, picture: Path, runs: int) -> list[di
             np.ascontiguousarray(given).tofile(file.name)
             for way in ("fused", "plain"):
                 words = [build / LABELS, way, file.name, *given.shape, *SPEED_SIZE, runs]
-                milliseconds, peak, _ = run(words)[0].split()
-                row |= {f"{way}_ms": float(milliseconds), f"{way}_peak_mib": float(peak)}
+                output, _, peak = run(words)
+                row |= {f"{way}_ms": float(output.split()[0]), f"{way}_peak_mib": peak}
         row["times_as_fast"] = row["plain_ms"] / row["fused_ms"]
         rows.append(row)
     return rows

@@ -20,7 +20,7 @@ from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import open_dataset
 from deeplabv3p.data.decode import read_image
 from deeplabv3p.evaluation.score import evaluate
-from deeplabv3p.inference import InferenceOptions, predict
+from deeplabv3p.inference import InferenceOptions, predict, predict_scores
 from deeplabv3p.pixels import prepare
 from deeplabv3p.runtime import Runtime
 from deeplabv3p.runtime.artifact import open_artifact
@@ -169,6 +169,16 @@ def test_overlay_and_legend(model, opened, picture, tmp_path):
     with Image.open(tmp_path / "m.png") as png:
         np.testing.assert_array_equal(np.array(png.getpalette("RGB")).reshape(-1, 3)[:CLASSES],
                                       visualize.palette(classes)[:CLASSES])  # fmt: skip
+
+
+def test_confidence_is_the_probability_of_the_label(model, opened, picture, tmp_path):
+    run("-m", model, "-i", picture, "-k", tmp_path / "m.png", "--confidence", "-t", 1)
+    want = predict_scores(opened("m.tflite"), read_image(picture)).max(axis=2)
+    got = read_image(tmp_path / "m_confidence.png")
+    assert len(np.unique(got)) > 10, "it must not be the same everywhere"
+    # Half a level of rounding, and exp of two libraries.
+    assert np.abs(got[..., 0] / 255 - want).max() <= 0.5 / 255 + 1e-5
+    run("-m", model, "-i", picture, "--confidence", "--window", "64x96", code=2)
 
 
 def test_names_with_blanks_and_other_letters_and_a_picture_that_is_broken(model, folder, tmp_path):

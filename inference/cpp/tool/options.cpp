@@ -13,7 +13,7 @@ namespace deeplab::tool {
 namespace {
 
 // Flags without a letter have numbers beyond all letters.
-enum Flag : int { spec = 256, engine, device, window, output, overlay, legend, json, list, labels, ignore, frames };
+enum Flag : int { spec = 256, engine, device, window, output, overlay, legend, confidence, json, list, labels, ignore, frames };
 
 constexpr char short_flags[] = ":m:i:l:b:s:t:c:w:k:p:f:v:h";
 const option long_flags[] = {
@@ -37,6 +37,7 @@ const option long_flags[] = {
     {"output", required_argument, nullptr, Flag::output},
     {"overlay", no_argument, nullptr, Flag::overlay},
     {"legend", no_argument, nullptr, Flag::legend},
+    {"confidence", no_argument, nullptr, Flag::confidence},
     {"json", no_argument, nullptr, Flag::json},
     {"list", required_argument, nullptr, Flag::list},
     {"labels", required_argument, nullptr, Flag::labels},
@@ -134,6 +135,7 @@ void apply(Command& command, int flag, const char* value) {
     case Flag::output: command.output = value; break;
     case Flag::overlay: command.overlays = true; break;
     case Flag::legend: command.legend = true; break;
+    case Flag::confidence: command.confidence = options.scores = true; break;
     case Flag::json: command.json = true; break;
     case Flag::list: command.list = value; break;
     case Flag::labels: command.labels = value; break;
@@ -155,13 +157,14 @@ void check(const Command& command) {
     refuse(command.images.size() != 1 || command.labels.empty() || command.list.empty(),
            "eval needs the folder of the pictures (-i), that of the label maps (--labels) and a list (--list).");
     refuse(!command.keep_shape, "eval scores at the picture's own size: leave out -p 0.");
-    refuse(!command.mask.empty() || command.count > 1 || command.frames.height, "eval has no -k, -c and --frames.");
+    refuse(!command.mask.empty() || command.count > 1 || command.frames.height || command.confidence,
+           "eval has no -k, -c, --frames and --confidence.");
     return;
   }
   refuse(!command.labels.empty() || command.ignore != -2, "--labels and --ignore_index are for deeplabSegment eval.");
   if (command.frames.height) {
     refuse(!command.images.empty() || !command.list.empty() || !command.mask.empty() || !command.output.empty() ||
-               command.overlays || command.legend || command.json || command.count > 1 || !command.keep_shape,
+               command.overlays || command.legend || command.confidence || command.json || command.count > 1 || !command.keep_shape,
            "--frames reads standard input and writes labels to standard output: leave out what is for pictures.");
     return;
   }
@@ -226,6 +229,7 @@ pictures:
       --output FOLDER      folder for the results (default: result, if there are several pictures)
       --overlay            write the picture in its classes' colours, too
       --legend             write legend.png, which names the colours
+      --confidence         write how sure the model is of each label, grey, 255 for 1
   -p, --keep_shape 0|1     0: the mask has the size of the model's input (default: 1)
       --json               a JSON object a picture on standard output, a line each
       --frames HxW[:FORMAT] raw frames (rgb, bgr, rgba, bgra, grey) from standard input; labels, a byte a pixel, to

@@ -28,6 +28,7 @@ struct Command {
   std::string output;               // folder for the results
   bool overlays = false;
   bool legend = false;
+  bool confidence = false;
   bool json = false;
   bool keep_shape = true;  // the mask has the picture's size, not that of the model's input
   int count = 1;           // runs of each picture; more than 1: a benchmark

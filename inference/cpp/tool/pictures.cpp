@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <iostream>
 #include <numeric>
@@ -34,10 +36,16 @@ Percentiles percentiles(std::vector<double> values) {
   return {rank(50), rank(90)};
 }
 
+// The most memory that this process had resident.
 double peak_mib() {
+  // getrusage counts what the process was before exec, too: the memory of a large program that started this one.
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    if (double kib = 0; word == "VmHWM:" && status >> kib) return kib / 1024;
+  }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;  // Linux counts kilobytes
+  return static_cast<double>(usage.ru_maxrss) / 1024;
 }
 
 std::string fixed(double value, int digits, int width = 0) {
@@ -128,6 +136,10 @@ struct Target {
     return folder.empty() ? fs::path(mask).replace_extension().string() + "_overlay.png"
                           : (fs::path(folder) / (job.name + "_overlay.png")).string();
   }
+  std::string confidence_of(const Job& job) const {
+    return folder.empty() ? fs::path(mask).replace_extension().string() + "_confidence.png"
+                          : (fs::path(folder) / (job.name + "_confidence.png")).string();
+  }
   std::string legend() const {
     return folder.empty() ? fs::path(mask).replace_extension().string() + "_legend.png"
                           : (fs::path(folder) / "legend.png").string();
@@ -153,6 +165,15 @@ Image at_input_size(const Segmenter& segmenter, const Image& picture) {
   Image scaled{height, width, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(height) * width * 3)};
   resize_exact(picture.pixels.data(), {picture.height, picture.width}, 3, scaled.pixels.data(), {height, width});
   return scaled;
+}
+
+// Probabilities as a grey picture.
+Image grey(const Result& result) {
+  Image image{result.height, result.width, 3, std::vector<std::uint8_t>(result.scores.size() * 3)};
+  for (std::size_t i = 0; i < image.pixels.size(); ++i) {
+    image.pixels[i] = static_cast<std::uint8_t>(std::lround(255 * std::clamp(result.scores[i / 3], 0.0f, 1.0f)));
+  }
+  return image;
 }
 
 // Writes the results of one picture after the other, one of them beside the network.
@@ -234,6 +255,7 @@ int segment_pictures(const Command& command) {
       if (command.count > 1 || command.verbose) print_benchmark(runs);
     }
     writer.put(job, std::move(picture), result.labels);
+    if (command.confidence) write_png(target.confidence_of(job), grey(result));
   }
   writer.finish();
   if (command.legend) write_png(target.legend(), legend(classes, present));
