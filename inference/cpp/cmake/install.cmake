@@ -12,3 +12,11 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/deeplabConfigVersion.cmake DESTINATION
 
 configure_file(cmake/deeplab.pc.in deeplab.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/deeplab.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The link to a wheel's ONNX Runtime (FindONNXRuntime.cmake) is in the build folder; what is installed needs one, too.
+string(FIND "${ONNXRuntime_LIBRARY}" "${CMAKE_CURRENT_BINARY_DIR}/" where)
+if(ONNXRuntime_FOUND AND where EQUAL 0)
+  get_filename_component(onnxruntime_file "${ONNXRuntime_LIBRARY}" REALPATH)
+  install(CODE "file(CREATE_LINK \"${onnxruntime_file}\"
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}/libonnxruntime.so.1\" SYMBOLIC)")
+endif()
