@@ -73,9 +73,10 @@ def main() -> None:
         fast, fast_spec = rebuild(model, spec, size_hw=SPEED_SIZE)
         floats = {name: kind for name, kind in FILES.items() if name.startswith("f32")}
         speed = export_files(fast, fast_spec, folder / "speed", floats, pictures)
-        result["stages"] = [measure_stages(options.build, path, pictures[0], options.runs) for path in speed]
+        photograph = draw_photograph(folder / "photograph.png")
+        result["stages"] = [measure_stages(options.build, path, photograph, options.runs) for path in speed]
         print(json.dumps(result["stages"], indent=1))
-        result["labels"] = measure_labels(options.build, speed[0], pictures[0], options.runs)
+        result["labels"] = measure_labels(options.build, speed[0], photograph, options.runs)
         result["programs"] = measure_programs(options.build, own[0], pictures, folder)
         print(json.dumps([result["labels"], result["programs"]], indent=1))
     if options.output:
@@ -98,6 +99,14 @@ def draw_pictures(folder: Path) -> list[Path]:
         paths.append(folder / f"{number:02}.png")
         Image.fromarray(photograph[top : top + height, left : left + width]).save(paths[-1])
     return paths
+
+
+def draw_photograph(path: Path) -> Path:
+    """A photograph of 480x640 pixels as PNG."""
+    from skimage import data
+
+    Image.fromarray(cv2.resize(data.coffee(), (640, 480), interpolation=cv2.INTER_AREA)).save(path)
+    return path
 
 
 def export_files(
