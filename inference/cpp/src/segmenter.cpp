@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 #include <new>
-#include <thread>
 #include <utility>
 
 #include "deeplab/deeplab.hpp"

@@ -87,11 +87,7 @@ int evaluate(const Command& command) {
   const auto segmenter = open_segmenter(command, command.json ? std::cerr : std::cout);
   const auto& classes = segmenter->classes();
   const int ignore = command.ignore != -2 ? command.ignore : segmenter->ignore_index();
-  if (!command.output.empty()) {
-    std::error_code error;
-    fs::create_directories(command.output, error);
-    if (error) throw data_error("cannot make the folder " + command.output + ": " + error.message() + ".");
-  }
+  if (!command.output.empty()) make_folder(command.output);
   Confusion confusion(classes.size(), ignore);
   Result result;
   std::future<Loaded> next = std::async(std::launch::async, load, pairs[0]);
@@ -102,7 +98,6 @@ int evaluate(const Command& command) {
     confusion.add(current.truth.numbers, result.labels, pairs[index].label);
     if (!command.output.empty()) {
       const fs::path target = fs::path(command.output) / (pairs[index].name + ".png");
-      fs::create_directories(target.parent_path());
       write_label_png(target.string(), result.labels.data(), result.height, result.width, classes);
     }
   }

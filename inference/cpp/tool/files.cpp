@@ -66,6 +66,12 @@ std::string picture_of(const std::string& folder, const std::string& line) {
   throw data_error("there is no picture '" + line + "' (.jpg, .jpeg or .png) in " + folder + ".");
 }
 
+void make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw data_error("cannot make the folder " + path + ": " + error.message() + ".");
+}
+
 std::vector<Job> find_pictures(const Command& command) {
   std::vector<std::string> paths;
   std::error_code error;

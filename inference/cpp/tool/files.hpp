@@ -23,4 +23,7 @@ std::vector<std::string> read_list(const std::string& path);
 // The picture that a line of a list means in a folder: the line itself, or with .jpg, .jpeg or .png. Throws Error (data).
 std::string picture_of(const std::string& folder, const std::string& line);
 
+// Make the folder of the results before the work begins. Throws Error (data).
+void make_folder(const std::string& path);
+
 }  // namespace deeplab::tool

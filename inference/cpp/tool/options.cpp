@@ -3,7 +3,6 @@
 #include <getopt.h>
 
 #include <charconv>
-#include <cstring>
 #include <string_view>
 
 #include "classes.hpp"

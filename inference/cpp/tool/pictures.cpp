@@ -150,11 +150,7 @@ Target make_target(const Command& command, bool single) {
   Target target{command.mask.empty() ? "mask.png" : command.mask, command.output, command.overlays};
   if (!single && !command.mask.empty()) throw usage_error("-k is the file of one picture. Give several a folder: --output.");
   if (!single && target.folder.empty()) target.folder = "result";
-  if (!target.folder.empty()) {
-    std::error_code error;
-    fs::create_directories(target.folder, error);
-    if (error) throw data_error("cannot make the folder " + target.folder + ": " + error.message() + ".");
-  }
+  if (!target.folder.empty()) make_folder(target.folder);
   return target;
 }
 
