@@ -1,8 +1,8 @@
 """What each option of train.py costs on this machine: seconds a step and peak memory, with it and without it.
 
 Every row is a short training by the library's fit in a process of its own, on generated pictures of 480x360, and
-differs from the plain row by the flags it names. The plain row is measured first and last: what lies between the two is
-the noise. A row that cannot run says why, and the table goes on.
+differs from the plain row by the flags, or the environment variable, that it names. The plain row is measured first and
+last: what lies between the two is the noise. A row that cannot run says why, and the table goes on.
 
     python benchmarks/options.py --output benchmarks/options.json
 """
@@ -10,11 +10,13 @@ the noise. A row that cannot run says why, and the table goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from benchmarks import option_cost
@@ -26,12 +28,13 @@ from deeplabv3p.errors import DeeplabError, UsageError
 from deeplabv3p.evaluation import isolation
 
 PLAIN = "plain"
+ENVIRONMENT = "environment"
 NO_AUGMENTATION = "--aug_scale 1-1 --aug_flip 0 --aug_brightness 0 --aug_contrast 0 --aug_saturation 0"
 ALL_AUGMENTATIONS = (
     "--aug_zoom 0.1 --aug_rotate 10 --aug_flip_vertical 0.5 --aug_hue 10 --aug_sharpness 0.5 --aug_greyscale 0.5 "
     "--aug_blur 0.5 --aug_clahe 0.5 --aug_gridmask 0.5 --aug_class_crop 0.5 --aug_copy_paste 0.5 --aug_cutmix 0.5"
 )
-# By name: what it belongs to, and its flags.
+# By name: what it belongs to, and its flags. Of the group ENVIRONMENT: a variable and its value.
 ROWS: dict[str, tuple[str, str]] = {
     PLAIN: ("", ""),
     "focal": ("loss", "--loss focal"),
@@ -60,8 +63,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "all_augmentations": ("input", ALL_AUGMENTATIONS),
     "save_steps": ("safety", "--save_steps 1"),
     "deterministic": ("safety", "--deterministic"),
+    "no_onednn": (ENVIRONMENT, "TF_ENABLE_ONEDNN_OPTS=0"),
+    "huge_pages": (ENVIRONMENT, "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"),
 }
-LONG = 40
+LONG = 44
 """A row with more characters of flags goes by its name."""
 
 Measure = Callable[[list[str]], dict[str, Any]]
@@ -97,11 +102,30 @@ def measure_rows(names: Iterable[str], measure: Measure) -> Iterable[Row]:
         began = time.perf_counter()
         row: Row = {"name": name, "group": group, "flags": flags}
         try:
-            row |= measure(flags.split())
+            if group == ENVIRONMENT:
+                with _environment(flags):
+                    row |= measure([])
+            else:
+                row |= measure(flags.split())
         except (DeeplabError, isolation.CrashError) as error:
             row["error"] = str(error)
         print(f"{name}: {_line(row)} ({time.perf_counter() - began:.0f} s in all)", flush=True)
         yield row
+
+
+@contextlib.contextmanager
+def _environment(assignment: str) -> Iterator[None]:
+    """Set a variable for the processes that are started inside."""
+    name, _, value = assignment.partition("=")
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def table(rows: list[Row]) -> str:

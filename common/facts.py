@@ -21,6 +21,8 @@ _PACKAGES = {
     "tensorflow": "tensorflow",
     "jax": "jax",
 }
+# The widest first.
+_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "avx", "sve", "asimd")
 _DISTRIBUTIONS = {"opencv": "opencv-python-headless"}
 
 
@@ -36,11 +38,22 @@ def versions() -> dict[str, str]:
 
 def processor() -> str:
     """The name of the processor; the architecture where the system does not tell."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> str | None:
+    """The widest vector instructions of the processor that engines tell apart; None where the system does not tell."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features") or "").split()
+    return next((name for name in _INSTRUCTIONS if name in flags), None)
+
+
+def _cpuinfo(key: str) -> str | None:
+    """The first value of a key in Linux' description of its processors."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration, UnicodeDecodeError):
-        return platform.processor() or platform.machine()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), None)
 
 
 def commit() -> str | None:
@@ -57,6 +70,7 @@ def machine_facts() -> dict[str, Any]:
     """All of it, JSON-ready. ``load_average`` is that of the last minute: other work spoils a measurement."""
     return {
         "processor": processor(),
+        "instructions": instructions(),
         "cpu_threads": os.cpu_count(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the commands do: tests compare bits with theirs
 os.environ.setdefault("DEEPLABV3P_TRUST", "1")  # models that tests write are not probed; tests of the probe are
 
 import hypothesis

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -40,9 +42,27 @@ def test_every_row_of_options_is_a_command_line_that_train_takes():
     parser = cli.Parser(None)
     option_cost.train_flags.add(parser)
     plain = vars(parser.parse_args([]))
-    for name, (_, flags) in options.ROWS.items():
+    for name, (group, flags) in options.ROWS.items():
+        if group == options.ENVIRONMENT:
+            assert re.fullmatch(r"[A-Z_]+=\S+", flags), name
+            continue
         differs = vars(parser.parse_args(flags.split())) != plain
         assert differs or name in ("plain", "adam"), f"{name} changes nothing"  # adam is train.py's default
+
+
+def test_a_row_may_set_a_variable_for_its_process(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    names = ("TF_ENABLE_ONEDNN_OPTS", "GLIBC_TUNABLES")
+    seen = []
+
+    def measure(flags: list[str]) -> dict:
+        seen.append((flags, [os.environ.get(name) for name in names]))
+        return figures(1.0, 1000)
+
+    rows = list(options.measure_rows(["no_onednn", "huge_pages", "plain"], measure))
+    assert seen == [([], ["0", None]), ([], ["1", "glibc.malloc.hugetlb=1"]), ([], ["1", None])]
+    assert "`TF_ENABLE_ONEDNN_OPTS=0`" in options.table(rows)
 
 
 @pytest.mark.parametrize(

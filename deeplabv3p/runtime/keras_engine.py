@@ -26,7 +26,7 @@ from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.fit import check_fit
 from deeplabv3p.runtime.keras_half import store_half
 from deeplabv3p.runtime.keras_safety import check_config, check_model_file, first_line
-from deeplabv3p.runtime.tensorflow_common import quiet_absl, quiet_start, set_tensorflow_threads
+from deeplabv3p.runtime.tensorflow_common import quiet_absl, quiet_start, set_tensorflow_threads, use_onednn
 from deeplabv3p.spec import ModelSpec, OutputKind, sidecar_path
 
 Forward = Callable[[npt.NDArray[np.generic]], Any]
@@ -175,6 +175,7 @@ def import_keras() -> Any:
     Raises:
         RuntimeMissingError: it is not installed.
     """
+    use_onednn()
     with quiet_start("keras"):
         return import_package("keras", "keras", None)
 

@@ -1,4 +1,4 @@
-"""What the keras, pb and savedmodel engines share: importing TensorFlow quietly, its threads and its devices."""
+"""What the keras, pb and savedmodel engines share: importing TensorFlow, its threads and its devices."""
 
 from __future__ import annotations
 
@@ -25,8 +25,18 @@ def import_tensorflow(runtime: str) -> Any:
     Raises:
         RuntimeMissingError: it is not installed.
     """
+    use_onednn()
     with quiet_start("tensorflow"):
         return import_package("tensorflow", runtime, None)
+
+
+def use_onednn() -> None:
+    """Have TensorFlow, imported next, compute with oneDNN. ``TF_ENABLE_ONEDNN_OPTS`` stays as it is where it is set.
+
+    TensorFlow does so by itself only on processors with instructions made for networks (AVX-512 VNNI and later). On the
+    others, those with AVX2 alone, a training step takes about twice as long without it (benchmarks/README.md).
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextlib.contextmanager
