@@ -20,10 +20,13 @@ print(_pywrap_util_port.IsMklEnabled())
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow has oneDNN by default on x86-64 alone")
-@pytest.mark.parametrize("value", [None, "0"])
 @pytest.mark.parametrize(
-    ("module", "start", "argument"),
-    [("keras_engine", "import_keras", ""), ("tensorflow_common", "import_tensorflow", "'pb'")],
+    ("module", "start", "argument", "value"),
+    [
+        ("keras_engine", "import_keras", "", None),
+        ("keras_engine", "import_keras", "", "0"),
+        ("tensorflow_common", "import_tensorflow", "'pb'", None),
+    ],
 )
 def test_onednn_is_on_unless_it_is_switched_off(module: str, start: str, argument: str, value: str | None) -> None:
     environment = {name: text for name, text in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
