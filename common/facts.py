@@ -22,7 +22,7 @@ _PACKAGES = {
     "jax": "jax",
 }
 # The widest first.
-_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "avx", "sve", "asimd")
+_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "avx", "sve", "asimd")
 _DISTRIBUTIONS = {"opencv": "opencv-python-headless"}
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import toy_model
+from processor import saturates
 
 from deeplabv3p import pixels
 from deeplabv3p.errors import UsageError
@@ -108,6 +109,7 @@ def test_f16_has_half_the_size_and_float32_outside(shallow, frozen_shallow, tmp_
     assert weights == {onnx.TensorProto.FLOAT16}
 
 
+@saturates
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("io_dtype", ["int8", "uint8", "float32"])
 def test_int8_takes_and_gives_what_its_spec_says(shallow, frozen_shallow, tmp_path, layout, io_dtype):
@@ -143,6 +145,7 @@ def test_int8_weights_have_a_scale_per_channel(shallow, frozen_shallow, tmp_path
     assert {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4} == {onnx.TensorProto.INT8}
 
 
+@saturates
 def test_layers_asked_for_stay_float_and_the_notes_say_so(shallow, frozen_shallow, tmp_path):
     options = ExportOptions(precision="int8", float_layers=("logits", "dilated"))
     exported = writer.write(frozen_shallow, tmp_path / "m.onnx", options, nchw(shallow))

@@ -12,6 +12,7 @@ import numpy as np
 import offline
 import pytest
 import toy_model
+from processor import saturates
 
 from deeplabv3p import pixels
 from deeplabv3p.errors import UsageError
@@ -98,6 +99,7 @@ def test_f16_has_half_the_size(shallow, frozen_shallow, tmp_path):
     assert error(run(full.path, shallow.pictures, full.spec), shallow.logits) < 1e-5  # f32 is not compressed
 
 
+@saturates
 @pytest.mark.parametrize(("io_dtype", "layout"), [("int8", "NCHW"), ("uint8", "NHWC"), ("float32", "NCHW")])
 def test_int8_takes_and_gives_what_its_spec_says(shallow, frozen_shallow, tmp_path, layout, io_dtype):
     pytest.importorskip("nncf")
