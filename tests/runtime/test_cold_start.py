@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"tensorflow", "keras", "jax", "torch", "matplotlib", "grain", "h5py", "scipy", "onnx", "tf2onnx", "rich"}
 LIMIT_S = 1.0
 SLOW_MACHINE = 7
-"""A slower machine has so many times what it takes to import NumPy and OpenCV alone: 0.25 s on an AVX2 machine, where the
-command took 1.0 to 1.4 s."""
+"""A slower machine has so many times what it takes to import NumPy and OpenCV alone: 0.25 s on an AVX2 machine, where
+the command took 1.0 to 1.4 s."""
 
 
 @pytest.fixture(scope="module")
