@@ -33,7 +33,8 @@ def main() -> None:
             size, stride, *flip = variant.split("/")
             model = Path(folder) / f"{size}-os{stride}.keras"
             dump = ["--model_path", str(options.model_path), "--dump_model", "--output_model_file", str(model)]
-            deeplab.main([*dump, "--model_input_shape", size, "--output_stride", stride])
+            if not model.exists():  # it is there for the same size without or with flip
+                deeplab.main([*dump, "--model_input_shape", size, "--output_stride", stride])
             row: dict[str, Any] = {"size_hw": size, "output_stride": int(stride), "flip": flip == [FLIP]}
             for split in options.splits:
                 row[split] = score(model, options.dataset_path, split, Path(folder) / split, flip=row["flip"])

@@ -10,13 +10,13 @@ last: what lies between the two is the noise. A row that cannot run says why, an
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+import unittest.mock
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks import option_cost
@@ -102,30 +102,13 @@ def measure_rows(names: Iterable[str], measure: Measure) -> Iterable[Row]:
         began = time.perf_counter()
         row: Row = {"name": name, "group": group, "flags": flags}
         try:
-            if group == ENVIRONMENT:
-                with _environment(flags):
-                    row |= measure([])
-            else:
-                row |= measure(flags.split())
+            name_value = [flags.split("=", 1)] if group == ENVIRONMENT else []
+            with unittest.mock.patch.dict(os.environ, name_value):
+                row |= measure([] if name_value else flags.split())
         except (DeeplabError, isolation.CrashError) as error:
             row["error"] = str(error)
         print(f"{name}: {_line(row)} ({time.perf_counter() - began:.0f} s in all)", flush=True)
         yield row
-
-
-@contextlib.contextmanager
-def _environment(assignment: str) -> Iterator[None]:
-    """Set a variable for the processes that are started inside."""
-    name, _, value = assignment.partition("=")
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def table(rows: list[Row]) -> str:

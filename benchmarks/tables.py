@@ -52,7 +52,7 @@ def _camvid(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _camvid_flip(result: dict[str, Any]) -> str:
+def _camvid_long(result: dict[str, Any]) -> str:
     names = list(result["rows"][0]["test"]["iou"])
     rows = []
     for row in result["rows"]:
@@ -376,8 +376,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "certify_camvid": _certificate,
     "runtimes": _runtimes,
     "device": _device,
-    "camvid_mobilenetv2_long": _camvid_flip,
-    "camvid_mobilenetv2_stage2": _camvid_flip,
+    "camvid_mobilenetv2_long": _camvid_long,
     "evaluation": _evaluation,
     "scaling": _scaling,
     "options": lambda result: options.table(result["rows"]),
