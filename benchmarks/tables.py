@@ -42,24 +42,22 @@ def main() -> None:
 
 
 def _camvid(result: dict[str, Any]) -> str:
-    names = list(result["rows"][0]["test"]["iou"])
-    head = ["input", "output stride", "val mIoU", "test mIoU", "test PA", *names]
-    rows = []
-    for row in result["rows"]:
-        scores = [f"{row['val']['miou']:.4f}", f"**{row['test']['miou']:.4f}**", f"{row['test']['pa']:.4f}"]
-        iou = [f"{row['test']['iou'][name]:.3f}" for name in names]
-        rows.append([row["size_hw"], str(row["output_stride"]), *scores, *iou])
-    return _table(head, rows)
-
-
-def _camvid_long(result: dict[str, Any]) -> str:
-    names = list(result["rows"][0]["test"]["iou"])
-    rows = []
-    for row in result["rows"]:
-        scores = [f"{row['val']['miou']:.4f}", f"**{row['test']['miou']:.4f}**", f"{row['test']['pa']:.4f}"]
-        iou = [f"{row['test']['iou'][name]:.3f}" for name in names]
-        rows.append([row["size_hw"], "yes" if row["flip"] else "no", *scores, *iou])
-    return _table(["input", "flip", "val mIoU", "test mIoU", "test PA", *names], rows)
+    """Dumps of one network, as ``dumps.py`` scored them; a column for what differs between them."""
+    rows = result["rows"]
+    splits = [split for split in ("val", "test") if split in rows[0]]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {"input": lambda row: str(row["size_hw"])}
+    if len({row.get("output_stride") for row in rows}) > 1:
+        columns["output stride"] = lambda row: str(row["output_stride"])
+    if any(row.get("flip") for row in rows):
+        columns["flip"] = lambda row: "yes" if row.get("flip") else "no"
+    head = [*columns, *(f"{split} mIoU" for split in splits), "test PA", *rows[0]["test"]["iou"]]
+    lines = []
+    for row in rows:
+        miou = [f"{row[split]['miou']:.4f}" for split in splits]
+        iou = [f"{value:.3f}" for value in row["test"]["iou"].values()]
+        line = [*(column(row) for column in columns.values()), *miou[:-1], f"**{miou[-1]}**"]
+        lines.append([*line, f"{row['test']['pa']:.4f}", *iou])
+    return _table(head, lines)
 
 
 def _train_step(result: dict[str, Any]) -> str:
@@ -376,7 +374,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "certify_camvid": _certificate,
     "runtimes": _runtimes,
     "device": _device,
-    "camvid_mobilenetv2_long": _camvid_long,
+    "camvid_mobilenetv2_long": _camvid,
     "evaluation": _evaluation,
     "scaling": _scaling,
     "options": lambda result: options.table(result["rows"]),
