@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from common.console import ConsoleProgress
 from common.conversion_check import check_files, require_agreement
 from common.conversion_data import accuracy_control, calibration_pictures, check_flags
 from common.conversion_report import report
+from common.facts import overflows_8_bit
 from common.network import agreed_classes, keras_model, with_size
 from common.runs import check_output_folder
 from deeplabv3p.data.dataset import open_dataset
@@ -79,6 +81,11 @@ def convert(request: Request) -> int:
     model, spec = keras_model(_model_options(request))
     spec = with_size(spec, request.model_input_shape, path)  # where the model leaves it open
     print(_headline(path, spec, targets, pictures), flush=True)
+    if overflows_8_bit() and any(_keeps_8_bits(target) for target in targets):
+        print(
+            "warning: int8 ONNX and OpenVINO files can be far off on this processor without --reduce_range.",
+            file=sys.stderr,
+        )
     with ConsoleProgress("convert", "files") as progress:
         outcomes = export_many(model, spec, _with_control(request, spec, targets), pictures, progress)
     written = [outcome for outcome in outcomes if isinstance(outcome, Exported)]
@@ -129,6 +136,8 @@ def _plan(request: Request, path: Path) -> tuple[list[Target], list[LeftOut]]:
     """
     if request.options.float_layers and "int8" not in request.precisions:
         raise UsageError("--float_layers is for int8 files. Add --precision int8, or leave it out.")
+    if request.options.reduce_range and "int8" not in request.precisions:
+        raise UsageError("--reduce_range is for int8 files. Add --precision int8, or leave it out.")
     targets: list[Target] = []
     left_out: list[LeftOut] = []
     for name in request.formats or FORMATS:
@@ -154,8 +163,14 @@ def _plan(request: Request, path: Path) -> tuple[list[Target], list[LeftOut]]:
 def _options(request: Request, name: str, precision: Precision) -> ExportOptions:
     options = dataclasses.replace(request.options, precision=precision)
     if precision != "int8":
-        options = dataclasses.replace(options, float_layers=())
+        options = dataclasses.replace(options, float_layers=(), reduce_range=False)
     return dataclasses.replace(options, batch=None) if name == "keras" else options  # a Keras file takes any batch
+
+
+def _keeps_8_bits(target: Target) -> bool:
+    """Whether a file is for an engine that overflows without VNNI, and has weights that let it."""
+    options = target.options
+    return target.format_name in ("onnx", "openvino") and options.precision == "int8" and not options.reduce_range
 
 
 def _check_size(request: Request, path: Path, targets: Sequence[Target]) -> None:

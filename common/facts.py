@@ -47,6 +47,11 @@ def instructions() -> str | None:
     return next((name for name in _INSTRUCTIONS if name in flags), None)
 
 
+def overflows_8_bit() -> bool:
+    """Whether this x86 processor lacks VNNI: ONNX Runtime and OpenVINO add pairs of 8-bit products in 16 bits there."""
+    return instructions() in ("avx", "avx2", "avx512f")
+
+
 def _cpuinfo(key: str) -> str | None:
     """The first value of a key in Linux' description of its processors."""
     try:

@@ -114,6 +114,8 @@ def test_all_says_what_it_leaves_out(model, tmp_path, capsys, data):
         (["--to", "pb", "--dataset_file", "list.txt"], "Name its folder with --dataset_path"),
         (["--to", "keras", "--output_kind", "labels"], "keras files put out logits"),
         (["--to", "pb", "--float_layers", "logits"], "--float_layers is for int8 files"),
+        (["--to", "onnx", "--reduce_range"], "--reduce_range is for int8 files"),
+        (["--to", "tflite", "--precision", "int8", "--reduce_range"], "weights of 7 bits are for int8 files of onnx"),
         (
             ["--to", "mnn", "--precision", "int8", "--float_layers", "logits"],
             "layers can be kept in float in int8 files",
@@ -268,6 +270,14 @@ def test_float_layers_reach_the_int8_files_only(model, data, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "note    " in out.split("colors_int8.tflite")[-2] + out.split("colors_int8.tflite")[-1]
     assert "float" in out.split("note    ")[1]
+
+
+@pytest.mark.parametrize(("flags", "warned"), [([], True), (["--reduce_range"], False)])
+def test_int8_without_vnni_is_warned_of(model, data, tmp_path, capsys, monkeypatch, flags, warned):
+    monkeypatch.setattr(conversion, "overflows_8_bit", lambda: True)
+    flags = [*flags, "--to", "onnx", "--precision", "int8", "--output_path", tmp_path, "--dataset_path", data]
+    assert convert(model, *flags, "--sample_num", "2") == 0
+    assert ("without --reduce_range" in capsys.readouterr().err) == warned
 
 
 def test_openvino_int8_with_control_of_the_accuracy(model, data, tmp_path, capsys):

@@ -63,7 +63,8 @@ class ExportOptions:
     head's own stride, input is upsampled to the input's size inside the file. ``batch``: the fixed batch size, None for
     any. ``dynamic``: height and width stay open. ``layout``: of input and output, None for the format's default.
     ``op_set``: of ONNX. ``io_dtype``: of input and output of int8 files (MNN's are uint8 where this is int8).
-    ``float_layers``: layers, by name, that an int8 file computes with floats.
+    ``float_layers``: layers, by name, that an int8 file computes with floats. ``reduce_range``: weights of int8
+    files of ONNX and OpenVINO have 7 bits, for x86 processors without VNNI, whose sums of 8-bit products overflow.
     """
 
     precision: Precision = "f32"
@@ -75,6 +76,7 @@ class ExportOptions:
     op_set: int = 17
     io_dtype: Literal["float32", "uint8", "int8"] = "int8"
     float_layers: tuple[str, ...] = ()
+    reduce_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def check_options(form: Format, options: ExportOptions) -> None:
         raise UsageError(f"{form.name} has no precision {options.precision}. It has {', '.join(form.precisions)}.")
     if options.layout is not None and options.layout not in form.layouts:
         raise UsageError(f"{form.name} files are {' or '.join(form.layouts)}, not {options.layout}.")
+    if options.reduce_range and not (options.precision == "int8" and form.name in {"onnx", "openvino"}):
+        raise UsageError(f"weights of 7 bits are for int8 files of onnx and openvino, not for {form.name}.")
     if options.float_layers and not (options.precision == "int8" and form.name in {"tflite", "onnx", "openvino"}):
         raise UsageError(
             f"layers can be kept in float in int8 files of tflite, onnx and openvino, not in {form.name} "

@@ -39,8 +39,8 @@ def write(frozen: Frozen, path: Path, options: ExportOptions, calibration: Calib
     Args:
         frozen: what :func:`deeplabv3p.export.freeze.freeze` returned.
         path: the file.
-        options: ``precision``, ``layout`` (null: NCHW), ``op_set``, ``io_dtype`` and ``float_layers`` are used; what
-            concerns the graph is in ``frozen``.
+        options: ``precision``, ``layout`` (null: NCHW), ``op_set``, ``io_dtype``, ``float_layers`` and
+            ``reduce_range`` are used; what concerns the graph is in ``frozen``.
         calibration: tensors in the layout of the file, for int8.
 
     Raises:

@@ -38,7 +38,7 @@ def quantize(
     Args:
         model: a float32 ``ModelProto``.
         spec: that of the file, in float.
-        options: ``io_dtype`` and ``float_layers`` are used.
+        options: ``io_dtype``, ``float_layers`` and ``reduce_range`` are used.
         calibration: tensors as the model takes them.
 
     Returns:
@@ -65,6 +65,7 @@ def quantize(
             reader,
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            reduce_range=options.reduce_range,
             activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,

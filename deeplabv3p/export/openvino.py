@@ -50,8 +50,8 @@ def write(
     Args:
         frozen: what :func:`deeplabv3p.export.freeze.freeze` returned.
         path: the ``.xml`` file.
-        options: ``precision``, ``layout`` (null: NCHW), ``io_dtype`` and ``float_layers`` are used; what concerns the
-            graph is in ``frozen``.
+        options: ``precision``, ``layout`` (null: NCHW), ``io_dtype``, ``float_layers`` and ``reduce_range`` are used;
+            what concerns the graph is in ``frozen``.
         calibration: tensors in the layout of the file, for int8.
         validate: scores a model, for int8 with accuracy control: it is given what runs a batch, and returns a score
             where more is better, such as mIoU as a fraction. Layers go back to float, the most harmful first, until
@@ -171,7 +171,7 @@ def _quantized(
         scores.append(validate(run))
         return scores[-1]
 
-    model, note = quantize(model, batches, options.float_layers, recorded if validate else None, max_drop)
+    model, note = quantize(model, batches, options, recorded if validate else None, max_drop)
     if options.io_dtype == "float32":
         return model, spec, (note,)
     whole, whole_spec, notes = integer_io(model, spec, options.io_dtype, batches)

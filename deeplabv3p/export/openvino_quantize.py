@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.export.formats import Calibration
+from deeplabv3p.export.formats import Calibration, ExportOptions
 from deeplabv3p.runtime.openvino_import import unreported
 
 Run = Callable[[npt.NDArray[np.generic]], npt.NDArray[np.generic]]
@@ -32,14 +32,14 @@ _MOVES = ("Transpose", "Reshape", "Pad", "MaxPool", "Squeeze", "Unsqueeze", "Str
 
 
 def quantize(
-    model: Any, calibration: Calibration, float_layers: tuple[str, ...], validate: Validate | None, max_drop: float
+    model: Any, calibration: Calibration, options: ExportOptions, validate: Validate | None, max_drop: float
 ) -> tuple[Any, str]:
     """Quantize a model: weights symmetric per channel, activations with a zero point where they need one ("mixed").
 
     Args:
         model: a float32 model.
         calibration: tensors as the model takes them.
-        float_layers: Keras layers that stay float.
+        options: ``float_layers`` and ``reduce_range`` are used.
         validate: see :func:`deeplabv3p.export.openvino.write`.
         max_drop: in units of the score.
 
@@ -57,11 +57,14 @@ def quantize(
     from nncf.quantization.advanced_parameters import QuantizationParameters
 
     one_scale = QuantizationParameters(per_channel=False)
-    advanced = nncf.AdvancedQuantizationParameters(activations_quantization_params=one_scale)
+    advanced = nncf.AdvancedQuantizationParameters(
+        activations_quantization_params=one_scale,
+        overflow_fix=nncf.OverflowFix.ENABLE if options.reduce_range else None,  # None: of the first layer only
+    )
     common = {
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(pictures),
-        "ignored_scope": nncf.IgnoredScope(names=_operations_of(model, float_layers)),
+        "ignored_scope": nncf.IgnoredScope(names=_operations_of(model, options.float_layers)),
     }
     if validate is None:
         quantized = nncf.quantize(model, nncf.Dataset(pictures), advanced_parameters=advanced, **common)

@@ -145,6 +145,18 @@ def test_int8_weights_have_a_scale_per_channel(shallow, frozen_shallow, tmp_path
     assert {tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 4} == {onnx.TensorProto.INT8}
 
 
+def test_a_reduced_range_is_right_without_vnni_too(shallow, frozen_shallow, tmp_path):
+    options = ExportOptions(precision="int8", reduce_range=True)
+    exported = writer.write(frozen_shallow, tmp_path / "m.onnx", options, nchw(shallow))
+    weights = [onnx.numpy_helper.to_array(item) for item in onnx.load(exported.path).graph.initializer]
+    largest = [int(np.abs(item.astype(np.int32)).max()) for item in weights if item.ndim == 4]
+    assert max(largest) == 64  # two products of 64 and 255 fit into 16 bits, two of 128 and 255 do not
+    raw = run(exported.path, shallow.pictures, exported.spec)
+    got = pixels.dequantize(raw, exported.spec.output)
+    assert error(got, shallow.logits) < 0.1  # the bound of 8 bits, as above: activations round more than weights
+    assert agreement(got, shallow.logits) > 0.9
+
+
 @saturates
 def test_layers_asked_for_stay_float_and_the_notes_say_so(shallow, frozen_shallow, tmp_path):
     options = ExportOptions(precision="int8", float_layers=("logits", "dilated"))

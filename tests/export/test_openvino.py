@@ -126,6 +126,20 @@ def test_int8_takes_and_gives_what_its_spec_says(shallow, frozen_shallow, tmp_pa
     assert "i8" in stored or "u8" in stored
 
 
+def test_a_reduced_range_is_right_without_vnni_too(shallow, frozen_shallow, tmp_path):
+    pytest.importorskip("nncf")
+    options = ExportOptions(precision="int8", io_dtype="float32", reduce_range=True)
+    exported = writer.write(frozen_shallow, tmp_path / "m.xml", options, nchw(shallow))
+    nodes = ov.Core().read_model(str(exported.path)).get_ops()
+    weights = [node.data for node in nodes if node.get_type_name() == "Constant" and len(node.shape) == 4]
+    largest = [int(np.abs(item.astype(np.int32)).max()) for item in weights if item.dtype == np.int8]
+    # Two products of 64 and 255 fit into 16 bits, two of 128 and 255 do not.
+    assert max(largest) == 64
+    got = run(exported.path, shallow.pictures, exported.spec)
+    assert 1e-4 < error(got, shallow.logits) < 0.15  # the bounds of 8 bits, as above
+    assert agreement(got, shallow.logits) > 0.85
+
+
 def test_whole_numbers_outside_change_nothing_but_the_rounding_of_the_output(shallow, frozen_shallow, tmp_path):
     """For pictures that are whole numbers already; and every convolution computes with the numbers it had."""
     pytest.importorskip("nncf")

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 op_set=options.op_set,
                 io_dtype=options.io_dtype,
                 float_layers=tuple(options.float_layers),
+                reduce_range=options.reduce_range,
             ),
             output_path=options.output_path,
             dataset_path=options.dataset_path,
@@ -93,6 +94,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     add("--io_dtype", choices=("float32", "uint8", "int8"), default="int8", help=io_help)
     float_help = "layers that int8 files compute with floats, by their names in Keras (default: none)"
     add("--float_layers", nargs="+", default=[], metavar="LAYER", help=float_help)
+    range_help = "weights of 7 bits in int8 files of onnx and openvino, for x86 processors without VNNI"
+    add("--reduce_range", action="store_true", help=range_help)
     path_help = "folder for the files, or the name of the file where it is one (default: beside MODEL)"
     add("--output_path", type=Path, metavar="DIR|FILE", help=path_help)
     check_help = "run each file on one picture beside Keras; an f32 file must name the same class on 99.9 %% of pixels"
