@@ -375,6 +375,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "runtimes": _runtimes,
     "device": _device,
     "camvid_mobilenetv2_long": _camvid,
+    "camvid_mobilenetv2_trainval": _camvid,
     "evaluation": _evaluation,
     "scaling": _scaling,
     "options": lambda result: options.table(result["rows"]),

@@ -77,7 +77,9 @@ def _of_entry(entry: Entry) -> Pretrained | None:
 def _facts(spec: ModelSpec, published: str | None = None) -> str:
     """Network, data, classes and score of a model that knows itself; the published score where it says none."""
     data, measured = spec.provenance.dataset, spec.provenance.miou
-    score = published if measured is None else f"validation mIoU {measured:.4f}"
+    # A score on another list than that of the run's validation is told with the list before its protocol.
+    scored_on, colon, _ = spec.provenance.protocol.partition(": ")
+    score = published if measured is None else f"mIoU {measured:.4f} on {scored_on if colon else 'its validation list'}"
     trained = f"trained on {data}" if data else ""
     names = [item.name for item in spec.classes[:3]] + ["…"] * (spec.num_classes > 3)
     classes = f"{spec.num_classes} classes ({', '.join(names)})"

@@ -119,7 +119,10 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """Where the weights come from: their SHA-256, the dataset, the protocol of the score, and mIoU as a fraction."""
+    """Where the weights come from: their SHA-256, the dataset, the protocol of the score, and mIoU as a fraction.
+
+    The score is that of the run's validation list, or of the list that stands before the protocol (``test.txt: …``).
+    """
 
     weights_sha256: str = ""
     dataset: str = ""

@@ -157,6 +157,16 @@ def test_the_order_is_that_of_the_manifest_and_then_any_ready_model(
     assert used(capsys).startswith("using weights/net.weights.h5: mobilenetv2_lite")
 
 
+@pytest.mark.parametrize(("before", "where"), [("", "its validation list"), ("camvid/test.txt: ", "camvid/test.txt")])
+def test_a_score_is_told_with_the_list_it_is_of(
+    folder: Path, colors: Path, capsys: pytest.CaptureFixture[str], before: str, where: str
+) -> None:
+    provenance = {"protocol": f"{before}colors, single scale, no flip", "miou": 0.25}
+    spec = load_spec(colors).replace(provenance=provenance)
+    keras_engine.save_model(keras_engine.load_model(colors), spec, folder / "a.keras")
+    assert f"mIoU 0.2500 on {where}" in used(capsys)
+
+
 def test_a_file_that_is_not_what_was_recorded_is_refused(folder: Path, bare: Path) -> None:
     shutil.copy(bare, folder)
     (folder / "net.weights.h5.sha256").write_text(f"{'0' * 64}  net.weights.h5\n")
@@ -175,15 +185,20 @@ def test_known_weights_that_are_not_there_are_told_how_to_get(folder: Path) -> N
 
 
 def test_the_shipped_model_is_what_its_readme_says(deeplab_data: Path) -> None:
-    """A fresh clone segments street scenes without being told a model. Nine validation pictures show that it is that
+    """A fresh clone segments street scenes without being told a model. Nine test pictures show that it is that
     model; the exact score is measured in benchmarks/."""
     shipped = pretrained.WEIGHTS_FOLDER / "camvid_mobilenetv2.keras"
     spec = load_spec(shipped)
-    assert (spec.model.name, spec.num_classes, spec.provenance.dataset) == ("mobilenetv2", 11, "camvid/train.txt")
+    assert (spec.model.name, spec.num_classes, spec.provenance.dataset) == (
+        "mobilenetv2",
+        11,
+        "camvid/train.txt and camvid/val.txt",
+    )
+    assert spec.provenance.protocol.startswith("camvid/test.txt: mobilenetv2 os16, 480x640")
     camvid = deeplab_data / "camvid"
-    names = (camvid / "val.txt").read_text().split()[::12]
+    names = (camvid / "test.txt").read_text().split()[::26]
     classes = ClassList(spec.classes, explicit_colors=False)
-    dataset = open_dataset(camvid, camvid / "val.txt", classes, spec.ignore_index)
+    dataset = open_dataset(camvid, camvid / "test.txt", classes, spec.ignore_index)
     chosen = dataclasses.replace(dataset, samples=tuple(s for s in dataset.samples if s.name in names))
     with contextlib.closing(open_artifact(parse_artifact(str(shipped)), spec=spec)) as runtime:
         scores = evaluate(runtime, chosen).scores
