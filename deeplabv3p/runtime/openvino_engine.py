@@ -104,7 +104,12 @@ def embedded_text(path: Path, key: str) -> str | None:
 
 def _import() -> Any:
     with unreported():
-        return import_package("openvino", "openvino", "openvino")
+        openvino = import_package("openvino", "openvino", "openvino")
+    # The binding makes its tables of number types in the first call that needs them and lets go of Python's lock:
+    # a second thread takes that and waits for the tables, the first one waits for the lock, for ever. So they are made
+    # here, before there are threads.
+    openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).element_type.to_dtype()
+    return openvino
 
 
 class _Call:
