@@ -21,7 +21,7 @@ from deeplabv3p.data.dataset import open_dataset
 from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
 from deeplabv3p.export.calibration import SAMPLES
 from deeplabv3p.export.export import Target, check_target, export_many, file_name, needs_calibration
-from deeplabv3p.export.formats import FORMATS, Exported, ExportOptions, Precision, find_format
+from deeplabv3p.export.formats import FORMATS, REDUCIBLE, Exported, ExportOptions, Precision, find_format
 from deeplabv3p.runtime.artifact import find_spec, parse_artifact
 from deeplabv3p.spec import ModelSpec
 
@@ -170,7 +170,7 @@ def _options(request: Request, name: str, precision: Precision) -> ExportOptions
 def _keeps_8_bits(target: Target) -> bool:
     """Whether a file is for an engine that overflows without VNNI, and has weights that let it."""
     options = target.options
-    return target.format_name in ("onnx", "openvino") and options.precision == "int8" and not options.reduce_range
+    return target.format_name in REDUCIBLE and options.precision == "int8" and not options.reduce_range
 
 
 def _check_size(request: Request, path: Path, targets: Sequence[Target]) -> None:

@@ -55,6 +55,10 @@ FORMATS: dict[str, Format] = {
 }
 
 
+REDUCIBLE = ("onnx", "openvino")
+"""The formats that have ``reduce_range``: their engines overflow on x86 processors without VNNI."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """How a model is written.
@@ -115,7 +119,7 @@ def check_options(form: Format, options: ExportOptions) -> None:
         raise UsageError(f"{form.name} has no precision {options.precision}. It has {', '.join(form.precisions)}.")
     if options.layout is not None and options.layout not in form.layouts:
         raise UsageError(f"{form.name} files are {' or '.join(form.layouts)}, not {options.layout}.")
-    if options.reduce_range and not (options.precision == "int8" and form.name in {"onnx", "openvino"}):
+    if options.reduce_range and not (options.precision == "int8" and form.name in REDUCIBLE):
         raise UsageError(f"weights of 7 bits are for int8 files of onnx and openvino, not for {form.name}.")
     if options.float_layers and not (options.precision == "int8" and form.name in {"tflite", "onnx", "openvino"}):
         raise UsageError(
