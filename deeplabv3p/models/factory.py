@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models import backbones, batchnorm, graph, heads
+from deeplabv3p.models import batchnorm, graph, heads
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.spec import ClassInfo, InputSpec, ModelInfo, ModelSpec, OutputSpec, Preprocessing, Provenance
 
@@ -45,7 +45,7 @@ def build_model(
     stride = logit_stride(model_name, output_stride)
     if min(size_hw) < MIN_SIDE:
         raise UsageError(f"input size is {size_hw[0]}x{size_hw[1]}, expected at least {MIN_SIDE} pixels a side.")
-    image, features = backbones.BUILDERS[record.backbone](size_hw, output_stride, model_name.alpha)
+    image, features = model_name.backbone.features(size_hw, output_stride, model_name.alpha)
     if record.features_stride is not None:
         x = layers.Dropout(dropout, name="decoder_dropout")(features[record.features_stride])
     elif record.head == "none":

@@ -17,14 +17,13 @@ BINS = (1, 2, 3, 6)  # rows and columns of the pyramid's maps (Zhao et al. 2017,
 UPSAMPLING = 4  # from the encoder's stride 32 to the 8 of the fusion
 
 
-def fast_scnn(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
+def build(size_hw: tuple[int, int], alpha: float) -> keras.Model:
     """float32 [B, H, W, 3] → [B, ceil(H / 8), ceil(W / 8), 128·alpha], what the classifier reads.
 
     Learning to downsample (section 3.2.1), the global feature extractor (3.2.2), feature fusion (3.2.3) and the
     classifier's two separable convolutions (3.2.4). The auxiliary losses of the paper's training are left out. The
     encoder's output stride is 32 and not to be chosen.
     """
-    del output_stride
     image = keras.Input((*size_hw, 3), name="image")
     x = conv(image, scaled(32, alpha), "downsample_1", kernel=3, stride=2)
     x = _separable_conv(x, scaled(48, alpha), "downsample_2", stride=2)

@@ -15,7 +15,7 @@ DEPTHS = (3, 4, 8, 6)  # dense layers of each stage (table 1)
 BOTTLENECKS = (1, 2, 4, 4)  # channels of their 1x1 convolutions, in units of half the growth (section 2.1)
 
 
-def peleenet(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
+def build(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
     """float32 [B, H, W, 3] → [B, ceil(H / output_stride), ceil(W / output_stride), 704·alpha].
 
     Each stage ends in a transition: a 1x1 convolution that keeps the number of channels, and 2x2 average pooling (not

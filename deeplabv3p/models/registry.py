@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any, Literal, get_args
 
 from deeplabv3p.errors import UsageError
-from deeplabv3p.models.backbone_records import BACKBONES, BackboneRecord
+from deeplabv3p.models.backbone import Backbone
+from deeplabv3p.models.backbones import BACKBONES
 from deeplabv3p.spec import Resize
 
 OUTPUT_STRIDES = (8, 16, 32)
@@ -150,7 +151,7 @@ class ModelName:
         return dataclasses.replace(record, head=head, decoder=record.decoder if self.decoder is None else self.decoder)
 
     @property
-    def backbone(self) -> BackboneRecord:
+    def backbone(self) -> Backbone:
         return BACKBONES[self.record.backbone]
 
     @classmethod

@@ -15,14 +15,13 @@ WIDTHS = (64, 128, 256, 512)  # of the encoder and, backwards, of the decoder (f
 BRIDGE_WIDTH = 1024
 
 
-def unet(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
+def build(size_hw: tuple[int, int], alpha: float) -> keras.Model:
     """float32 [B, H, W, 3] → [B, H, W, 64·alpha], what the classifier reads.
 
     As in figure 1, with two changes that later versions share: convolutions pad ("same"), so the output is as large as
     the picture, and have batch norm instead of a bias. Pooling rounds odd sizes up; the way back crops to the map it
     joins. The encoder's output stride is 16 and not to be chosen.
     """
-    del output_stride
     image = x = keras.Input((*size_hw, 3), name="image")
     skips = []
     for level, width in enumerate(WIDTHS, start=1):

@@ -19,7 +19,7 @@ MIDDLE_UNITS = 16
 Shortcut = Literal["conv", "sum", "none"]
 
 
-def xception(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
+def build(size_hw: tuple[int, int], output_stride: int, alpha: float) -> keras.Model:
     """float32 [B, H, W, 3] → [B, ceil(H / output_stride), ceil(W / output_stride), 2048·alpha].
 
     Written at stride 32; :func:`dilate` gives the release's rates at 16 (exit flow 1, 2) and 8 (middle flow 2, exit

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from deeplabv3p.models import backbones, batchnorm, graph
-from deeplabv3p.models.backbone_records import BACKBONES
+from deeplabv3p.models import batchnorm, graph
+from deeplabv3p.models.backbones import BACKBONES
 from deeplabv3p.models.blocks import scaled
 from deeplabv3p.models.dilation import dilate
 from deeplabv3p.models.narrow import narrow
@@ -46,7 +46,7 @@ SHAPES = [(305, 320), pytest.param((353, 272), marks=pytest.mark.slow)]
 def published(name: str, size_hw: tuple[int, int]) -> keras.Model:
     """A narrow network at its published stride: {stride: features}. Tests share it and leave it as it is."""
     keras.utils.set_random_seed(0)
-    image, features = backbones.BUILDERS[name](size_hw, 32, ALPHA)
+    image, features = BACKBONES[name].features(size_hw, 32, ALPHA)
     return keras.Model(image, features)
 
 
@@ -98,7 +98,7 @@ def test_features_have_the_declared_strides_and_channels(name, size_hw):
 @pytest.mark.parametrize("size_hw", [(65, 97), (64, 96), (33, 50)])
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_dilated_features_have_the_declared_strides_at_small_sizes(name, size_hw, output_stride):
-    image, features = backbones.BUILDERS[name](size_hw, output_stride, ALPHA)
+    image, features = BACKBONES[name].features(size_hw, output_stride, ALPHA)
     assert image.name == "image"
     assert set(features) == {stride for stride in (4, 8, 16, 32) if stride <= output_stride}
     for stride, tensor in features.items():
@@ -124,7 +124,7 @@ def test_at_stride_32_the_backbone_is_keras_applications(name, photographs, no_d
     size_hw, record = (96, 128), BACKBONES[name]
     original = APPLICATIONS[name](input_shape=(*size_hw, 3), include_top=False, weights="imagenet")
     assert no_download == [record.imagenet_file.format(alpha=1.0)]
-    image, features = backbones.BUILDERS[name](size_hw, 32, 1.0)
+    image, features = BACKBONES[name].features(size_hw, 32, 1.0)
     ours = keras.Model(image, features)
     assert {stride: tensor.shape[3] for stride, tensor in ours.output.items()} == record.channels
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from deeplabv3p.models import backbones, batchnorm, blocks, factory, graph, statistics
-from deeplabv3p.models.registry import BACKBONES, MODELS
+from deeplabv3p.models import batchnorm, blocks, factory, graph, statistics
+from deeplabv3p.models.backbones import BACKBONES
+from deeplabv3p.models.registry import MODELS
 
 NETWORKS = ("xception", "peleenet", "fast_scnn", "unet")
 ODD, EVEN, TINY = (65, 97), (64, 96), (33, 50)
@@ -21,7 +22,7 @@ ODD, EVEN, TINY = (65, 97), (64, 96), (33, 50)
 def trunk(name: str, size_hw: tuple[int, int], output_stride: int, alpha: float = 0.1) -> keras.Model:
     """All features of a network as one model: {stride: tensor}. Tests share it; its weights are anything."""
     keras.utils.set_random_seed(0)
-    image, features = backbones.BUILDERS[name](size_hw, output_stride, alpha)
+    image, features = BACKBONES[name].features(size_hw, output_stride, alpha)
     return keras.Model(image, features)
 
 

@@ -14,7 +14,7 @@ from file_server import FileServer, Served
 
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.errors import DataError
-from deeplabv3p.models.backbone_records import BACKBONES
+from deeplabv3p.models.backbones import BACKBONES
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.weights import download, manifest
 from deeplabv3p.weights.manifest import Entry, fetch, find_entry, local_file, read_manifest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from common import cli
 from deeplabv3p.errors import DataError
-from deeplabv3p.models.backbone_records import BACKBONES
+from deeplabv3p.models.backbones import BACKBONES
 from deeplabv3p.models.registry import MODELS
 
 if TYPE_CHECKING:
