@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import deeplabv3p
+from deeplabv3p import processes
 
 _PACKAGES = {
     "numpy": "numpy",
@@ -64,11 +64,12 @@ def _cpuinfo(key: str) -> str | None:
 def commit() -> str | None:
     """The commit of the source tree, with ``+changes`` if files differ from it; None outside a git checkout."""
     root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--exclude=*"]
+    words = ["-C", str(root), "describe", "--always", "--dirty=+changes", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        done = processes.run_tool("git", words, capture_output=True, check=True, timeout=10)
+    except (OSError, processes.ProcessError):
         return None
+    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def machine_facts() -> dict[str, Any]:

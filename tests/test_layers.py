@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each row may import the rows above it. Parts of one row do not import each other.
 ROWS = [
-    {"errors", "files", "progress", "backend"},
+    {"errors", "files", "progress", "backend", "processes"},
     {"spec"},
     {"sampling"},
     {"pixels"},

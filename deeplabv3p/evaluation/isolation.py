@@ -7,13 +7,13 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from deeplabv3p import processes
 from deeplabv3p.errors import DeeplabError
 
 Send = Callable[[Any], None]
@@ -37,15 +37,7 @@ def call(function: Callable[..., Any], *arguments: Any, on_message: Callable[[An
         CrashError: it raised something else, or its process died.
     """
     with tempfile.TemporaryFile() as log:
-        # -P: a folder of the user's that is called onnx must not be imported. The child can import what the parent can.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-        )
+        process = processes.start_module(__name__, stdin=processes.PIPE, stdout=processes.PIPE, stderr=log)
         assert process.stdin is not None
         assert process.stdout is not None
         try:

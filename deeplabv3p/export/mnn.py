@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deeplabv3p import processes
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.export.formats import Calibration, Exported, ExportOptions
 from deeplabv3p.export.mnn_integers import integer_io
@@ -28,11 +27,10 @@ from deeplabv3p.spec import sidecar_path
 if TYPE_CHECKING:
     from deeplabv3p.export.freeze import Frozen
 
+_CALLER = "deeplabv3p.export.mnn_call"
 _FLAGS: dict[str, tuple[str, ...]] = {"f32": (), "f16": ("--fp16",), "w8": ("--weightQuantBits", "8"), "int8": ()}
 """Of the converter. 8-bit weights are symmetric, a scale per output channel: on 30 CamVid pictures they cost 0.15
 points of mIoU, asymmetric ones 0.43."""
-
-_CALL = "import sys, _tools; getattr(_tools, sys.argv[1])(sys.argv[1:])"
 
 
 def write(frozen: Frozen, path: Path, options: ExportOptions, calibration: Calibration | None) -> Exported:
@@ -129,14 +127,12 @@ def _run_tool(tool: str, arguments: list[str], folder: Path, result: str, target
     """Call a function of MNN's C extension in a new process, in ``folder``, which ``result`` must be in afterwards (the
     exit status tells nothing).
 
-    ``-P`` keeps Python from taking a file of that folder for a module.
-
     Raises:
         RuntimeMissingError: MNN is not installed.
         DataError: it did not write the result; the line has the last thing it said.
     """
-    command = [sys.executable, "-P", "-c", _CALL, tool, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL)
+    words = [tool, *arguments]
+    done = processes.run_module(_CALLER, words, cwd=folder, capture_output=True, stdin=processes.DEVNULL)
     if done.returncode == 0 and (folder / result).is_file():
         return
     said = (done.stdout + b"\n" + done.stderr).decode("utf-8", "replace")

@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from deeplabv3p import files
+from deeplabv3p import files, processes
 from deeplabv3p.errors import DataError, DeeplabError
 from deeplabv3p.spec import ModelSpec
 
 CACHE_VARIABLE = "DEEPLABV3P_CACHE"
 TRUST_VARIABLE = "DEEPLABV3P_TRUST"
 TIME_LIMIT_S = 120.0
+_OWN_NAME = "deeplabv3p.runtime.probe"  # __name__ is another in the process that runs main()
 _MEMORY_LIMIT = 16 << 30  # bytes of address space: no network of ours needs half of it
 _ANY_SIZE = 129  # pixels; the side of the picture for models of any size
 _TENSOR_LIMIT = 1 << 28  # values of an input; more than 16384 x 4096 pixels is no picture
@@ -39,10 +39,12 @@ def check(path: Path, runtime: str, spec: ModelSpec, *, time_limit_s: float | No
     mark = _mark(path, runtime)
     if mark is not None and mark.exists():
         return
-    command = [sys.executable, "-m", "deeplabv3p.runtime.probe", os.fspath(path), runtime]
+    arguments = [os.fspath(path), runtime]
     try:
-        done = subprocess.run(command, input=spec.to_json().encode(), capture_output=True, timeout=time_limit_s)
-    except subprocess.TimeoutExpired:
+        done = processes.run_module(
+            _OWN_NAME, arguments, input=spec.to_json().encode(), capture_output=True, timeout=time_limit_s
+        )
+    except processes.TimeoutExpired:
         raise DataError(
             f"{path} is refused: the {runtime} runtime did not open and run it within {time_limit_s:g} s."
         ) from None

@@ -13,6 +13,7 @@ import pytest
 from exported import spec_of
 from tiny_model import make_spec
 
+from deeplabv3p import processes
 from deeplabv3p.errors import DataError
 from deeplabv3p.runtime import artifact, probe
 from deeplabv3p.runtime.artifact import open_artifact
@@ -30,13 +31,13 @@ def cache(tmp_path, monkeypatch):
 def started(monkeypatch):
     """The commands of the processes that are started."""
     commands = []
-    run = subprocess.run
+    run = processes.run_module
 
-    def recording(command, **options):
-        commands.append(command)
-        return run(command, **options)
+    def recording(module, arguments, **options):
+        commands.append([module, *arguments])
+        return run(module, arguments, **options)
 
-    monkeypatch.setattr(probe.subprocess, "run", recording)
+    monkeypatch.setattr(processes, "run_module", recording)
     return commands
 
 
