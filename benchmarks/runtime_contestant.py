@@ -20,6 +20,7 @@ from deeplabv3p.data.decode import read_image
 from deeplabv3p.evaluation.benchmark import measure_latency
 from deeplabv3p.pixels import labels_from_output, prepare
 from deeplabv3p.runtime.artifact import open_artifact, parse_artifact
+from deeplabv3p.runtime.onnx_import import import_onnxruntime
 from deeplabv3p.spec import ModelSpec
 
 Run = Callable[[], object]
@@ -53,8 +54,7 @@ class Contestant:
 
 
 def _bare_onnx(path: Path, spec: ModelSpec, batch: Tensor, threads: int) -> Run:
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

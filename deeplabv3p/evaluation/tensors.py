@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deeplabv3p.runtime.artifact import ArtifactRef
+from deeplabv3p.runtime.onnx_import import import_onnxruntime
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -54,8 +55,8 @@ def _keras(path: Path) -> Inside:
 
 def _onnx(path: Path) -> Inside:
     import onnx
-    import onnxruntime as ort
 
+    ort = import_onnxruntime()
     model = onnx.shape_inference.infer_shapes(onnx.load(os.fspath(path)))
     graph = model.graph
     known = {item.name: item for item in (*graph.value_info, *graph.output)}

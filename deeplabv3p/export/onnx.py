@@ -21,6 +21,7 @@ from deeplabv3p.files import atomic_path
 from deeplabv3p.runtime.artifact import SPEC_KEY
 from deeplabv3p.runtime.engine import quiet
 from deeplabv3p.runtime.keras_safety import first_line
+from deeplabv3p.runtime.onnx_import import import_onnxruntime, silence_onnxruntime
 from deeplabv3p.spec import Layout, ModelSpec, sidecar_path
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _check(options: ExportOptions, calibration: Calibration | None) -> None:
 def translate(frozen: Frozen, layout: Layout, op_set: int) -> Any:
     """The float32 ``ModelProto`` of a frozen graph, tidied, input and output under their names in the spec. Nodes are
     called by the Keras layers they come from: ``block_1_expand/BiasAdd``."""
+    silence_onnxruntime()  # both import it
     import onnx
     import onnxslim
     import tensorflow as tf
@@ -171,8 +173,7 @@ def _name_open_sides(model: Any, layout: Layout) -> None:
 
 def _start(model: Any, name: str) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.generic]]:
     """Open a model in ONNX Runtime; returns what runs a batch."""
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal: what goes wrong is raised as well
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -181,10 +182,10 @@ def _start(model: Any, name: str) -> Callable[[npt.NDArray[np.float32]], npt.NDA
 
 def _in_half_precision(model: Any) -> Any:
     """Weights and arithmetic in float16; Cast operations keep input and output float32."""
+    convert = import_onnxruntime("onnxruntime.transformers.float16").convert_float_to_float16
     import onnxslim
-    from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return onnxslim.slim(convert_float_to_float16(model, keep_io_types=True))
+    return onnxslim.slim(convert(model, keep_io_types=True))
 
 
 def _finish(model: Any, spec: ModelSpec) -> None:

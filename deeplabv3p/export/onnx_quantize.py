@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.export.formats import Calibration, ExportOptions, float_note
+from deeplabv3p.runtime.onnx_import import import_onnxruntime
 from deeplabv3p.spec import ModelSpec
 
 _MARKERS = {"QuantizeLinear", "DequantizeLinear"}
@@ -48,27 +49,27 @@ def quantize(
         DataError: there are no pictures.
         UsageError: there is no layer of a name in ``float_layers``.
     """
+    quantization = import_onnxruntime("onnxruntime.quantization")
+    preparation = import_onnxruntime("onnxruntime.quantization.shape_inference")
     import onnx
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    unsigned = options.io_dtype == "uint8"
+    kinds, unsigned = quantization.QuantType, options.io_dtype == "uint8"
     reader = _Reader(calibration, spec.input.name, _batch(model))
     with tempfile.TemporaryDirectory(prefix="deeplabv3p-onnx-") as name:
         source, prepared, quantized = (Path(name, f"{step}.onnx") for step in ("float", "prepared", "quantized"))
         onnx.save(model, source)
         # Symbolic inference is for shapes that depend on values; there are none, and it needs another package.
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
+        preparation.quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
             prepared,
             quantized,
             reader,
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             reduce_range=options.reduce_range,
-            activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            activation_type=kinds.QUInt8 if unsigned else kinds.QInt8,
+            weight_type=kinds.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
             nodes_to_exclude=_nodes_of(onnx.load(prepared), options.float_layers),
         )
         if not reader.seen:

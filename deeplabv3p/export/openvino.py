@@ -191,7 +191,8 @@ def _as_floats(run: Run, spec: ModelSpec) -> Run:
 
 
 def _save(model: Any, spec: ModelSpec, path: Path, *, compressed: bool) -> None:
-    import openvino
+    with unreported():
+        import openvino
 
     model.set_rt_info(spec.to_json(), SPEC_KEY)
     openvino.save_model(model, path, compress_to_fp16=compressed)

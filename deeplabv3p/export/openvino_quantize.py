@@ -54,7 +54,8 @@ def quantize(
     pictures = _Pictures(calibration)
     if not len(pictures):
         raise DataError("there is no picture to calibrate with.")
-    from nncf.quantization.advanced_parameters import QuantizationParameters
+    with unreported():
+        from nncf.quantization.advanced_parameters import QuantizationParameters
 
     one_scale = QuantizationParameters(per_channel=False)
     advanced = nncf.AdvancedQuantizationParameters(

@@ -86,7 +86,8 @@ def _reason(error: Exception) -> str:
 
 
 def import_package(package: str, runtime: str, extra: str | None) -> Any:
-    """Import the package of an engine.
+    """Import the package of an engine; ONNX Runtime and OpenVINO have functions of their own for it (``onnx_import``,
+    ``openvino_import``), which keep them silent.
 
     Args:
         package: what to import.

@@ -14,13 +14,13 @@ from deeplabv3p.runtime.engine import (
     EngineRuntime,
     check_threads,
     engine_errors,
-    import_package,
     unknown_device,
     version_of,
 )
 from deeplabv3p.runtime.facts import TensorFacts, pick
 from deeplabv3p.runtime.fit import check_fit
 from deeplabv3p.runtime.onnx_file import read_facts
+from deeplabv3p.runtime.onnx_import import import_onnxruntime
 from deeplabv3p.spec import ModelSpec
 
 inspect = read_facts
@@ -39,7 +39,7 @@ def open_model(path: Path, spec: ModelSpec, *, device: str | None = None, thread
     picture = facts.inputs[pick(facts.inputs, spec.input.name, path)]
     output = facts.outputs[pick(facts.outputs, spec.output.name, path)]
     check_fit(picture, output, spec, path)
-    ort = import_package("onnxruntime", "onnx", "onnx")
+    ort = import_onnxruntime()
     provider = _provider(ort, device or "cpu")
     ort.set_default_logger_severity(_FATAL)
     options = ort.SessionOptions()

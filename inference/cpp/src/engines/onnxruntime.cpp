@@ -2,6 +2,7 @@
 #include <onnxruntime_c_api.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <utility>
 
 #include "../error.hpp"
@@ -17,10 +18,18 @@ static_assert(offsetof(OrtApi, Run) == 9 * sizeof(void*));
 static_assert(offsetof(OrtApi, CreateTensorAsOrtValue) == 48 * sizeof(void*));
 static_assert(offsetof(OrtApi, ReleaseSessionOptions) == 100 * sizeof(void*));
 
+// From 1.32 on the library writes a device id and a database of events into the user's cache and looks up its host. It
+// asks the environment whether it may, once, before it gives anything out.
+const OrtApiBase& base() {
+  static const bool silent = ::setenv("ORT_DISABLE_TELEMETRY", "1", 1) == 0;
+  if (!silent) throw missing_error("ONNX Runtime is not used: its telemetry cannot be switched off.");
+  return *OrtGetApiBase();
+}
+
 const OrtApi& api() {
-  static const OrtApi* const table = OrtGetApiBase()->GetApi(api_version);
+  static const OrtApi* const table = base().GetApi(api_version);
   if (!table) {
-    throw missing_error(std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString() +
+    throw missing_error(std::string("ONNX Runtime ") + base().GetVersionString() +
                         " no longer serves the interface that this program was built for. Build with its headers.");
   }
   return *table;
@@ -68,7 +77,7 @@ class OnnxRuntimeEngine final : public Engine {
   }
 
   std::string name() const override {
-    return "onnxruntime " + short_version(OrtGetApiBase()->GetVersionString()) + " (cpu, f32)";
+    return "onnxruntime " + short_version(base().GetVersionString()) + " (cpu, f32)";
   }
   const TensorInfo& input() const override { return input_; }
   const TensorInfo& output() const override { return output_; }
