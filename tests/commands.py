@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import toy_model
 from PIL import Image
+
+from deeplabv3p.export.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,12 +19,28 @@ _CONVERTER = "tools/model_converter"
 _WRITTEN = {"onnx": "colors.onnx", "tflite": "colors.tflite", "mnn": "colors.mnn", "openvino": "colors.xml"}
 _WRITTEN |= {"pb": "colors.pb", "savedmodel": "colors_savedmodel"}
 
+
+def _formats(precision: str) -> list[str]:
+    return [name for name, kind in FORMATS.items() if precision in kind.precisions]
+
+
 COMMANDS: dict[str, list[str]] = {
     "convert f32": [f"{_CONVERTER}/convert.py", "{model}", "--to", "all", "--output_path", "{folder}/all"],
-    "convert f16 w8 int8": [
-        *(f"{_CONVERTER}/convert.py", "{model}", "--to", "onnx", "tflite", "mnn", "openvino", "--no-check"),
-        *("--precision", "f16", "w8", "int8", "--output_path", "{folder}/small", *_DATA),
-    ],
+    **{
+        f"convert {precision}": [
+            *(
+                f"{_CONVERTER}/convert.py",
+                "{model}",
+                "--to",
+                *_formats(precision),
+                "--no-check",
+                "--precision",
+                precision,
+            ),
+            *("--output_path", "{folder}/" + precision, *_DATA),
+        ]
+        for precision in ("f16", "w8", "int8", "int16x8")
+    },
     "segment": ["deeplab.py", "--image", "{folder}/images/p0.png", "--model_path", "{model}"],
     "dump": ["deeplab.py", "--dump_model", "--model_path", "{model}", "--output_model_file", "{folder}/dump.keras"],
     "eval": ["eval.py", "--model_path", "{model}", *_DATA, "--save_result"],
@@ -64,6 +81,8 @@ CODES: dict[str, set[int]] = {"certify": {0, 4}, "doctor": {0, 3}}
 
 def make_folder(folder: Path) -> Path:
     """A dataset of four small pictures, and the toy model as ``colors.keras``."""
+    import toy_model  # imports Keras
+
     toy_model.save(folder / "colors.keras")
     for name in ("images", "labels"):
         (folder / name).mkdir()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import commands
 
-_FAMILIES = ("AF_UNIX", "AF_LOCAL", "AF_UNSPEC", "AF_NETLINK")
-"""Sockets that stay on the machine. A look-up of a name is more than these: it asks over AF_INET, or a service."""
+_LOOPBACK = ('"::1"', '"127.0.0.1"', 'inet_pton(AF_INET6, "::1"')
 _NAME_SERVICES = ("nscd", "resolve")
 _KNOWN = (".cache/deeplabv3p/", ".keras/keras.json", ".cache/matplotlib/", ".config/matplotlib/")
 """What commands may leave in a home: our own cache, Keras' settings and matplotlib's list of fonts."""
@@ -57,8 +56,8 @@ def watch(command: list[str], home: Path, cwd: Path, timeout_s: float = 900) -> 
 
 
 def _reaches_out(call: str) -> bool:
-    if "AF_INET" in call or "AF_PACKET" in call:
-        return True
-    if "socket(" in call:
-        return not any(family in call for family in _FAMILIES)
-    return "connect(" in call and any(name in call for name in _NAME_SERVICES)
+    """Whether a call addresses a network, or asks a service of this machine for a name. A socket alone does not: some
+    packages bind one to this machine to learn whether there is IPv6. Look-ups of names are sent over AF_INET, too."""
+    if any(word in call for word in ("connect(", "sendto(", "sendmsg(", "sendmmsg(")):
+        return "AF_INET" in call or any(name in call for name in _NAME_SERVICES)
+    return "bind(" in call and "AF_INET" in call and not any(address in call for address in _LOOPBACK)
