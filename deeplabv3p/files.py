@@ -1,9 +1,11 @@
-"""Writing files so that a reader sees the old content or the new, never half of either."""
+"""Reading files of others without waiting for ever, and writing files so that a reader sees the old content or the new,
+never half of either."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -56,6 +58,64 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` atomically (see :func:`atomic_path`)."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def check_regular(path: str | os.PathLike[str], *, what: str = "") -> None:
+    """Refuse what is there and is no file: a pipe, on which a reader waits for ever, a device, a socket or a folder.
+
+    What is missing, or cannot be looked at, is left to whoever opens it. ``what`` it should be is for the message.
+
+    Raises:
+        DataError: the message says what it is.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a path from a list may be anything
+    except OSError:
+        return
+    except ValueError:
+        raise DataError(f"{os.fspath(path)!r} is not the name of a file.") from None
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "something else")
+        hint = "" if stat.S_ISDIR(mode) else " Write its content to a file first."
+        raise DataError(f"cannot read {_named(path, what)}: it is {kind}, not a file.{hint}")
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def read_bytes(path: str | os.PathLike[str], *, what: str = "", limit: int | None = None) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: the file; see :func:`check_regular` for what is refused.
+        what: what it should be, for messages: ``the class list``.
+        limit: the most bytes that make sense.
+
+    Raises:
+        DataError: it is missing, no file, longer than ``limit``, cannot be read or does not fit into the memory.
+    """
+    check_regular(path, what=what)
+    named = _named(path, what)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            content = file.read() if limit is None else file.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"cannot read {named}: {error.strerror}.") from None
+    except MemoryError:
+        raise DataError(f"{named} does not fit into the memory.") from None
+    if limit is not None and len(content) > limit:
+        raise DataError(f"{named} is longer than {limit:,} bytes, which makes no sense for such a file.")
+    return content
+
+
+def _named(path: str | os.PathLike[str], what: str) -> str:
+    return f"{what} {os.fspath(path)}".lstrip()
 
 
 def read_npz(path: str | os.PathLike[str], only: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:

@@ -55,7 +55,9 @@ def python_environment() -> Mapping[str, str]:
 
     What such a process starts itself does not look there either.
     """
-    return os.environ | {"PYTHONPATH": os.pathsep.join(_without_current_folder(sys.path)), "PYTHONSAFEPATH": "1"}
+    folders = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+    path = os.pathsep.join(dict.fromkeys(_without_current_folder(folders)))
+    return os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def _command(module: str, arguments: Sequence[str]) -> list[str]:

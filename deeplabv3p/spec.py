@@ -16,11 +16,13 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from deeplabv3p import files
+from deeplabv3p import documents, files
 from deeplabv3p.errors import DataError
 
 SCHEMA_VERSION = 1
 SIDECAR_SUFFIX = ".spec.json"
+MAX_BYTES = 1 << 20
+"""Of a spec: 255 classes with long names are a tenth of it."""
 
 Task = Literal["segmentation", "classification"]
 Layout = Literal["NHWC", "NCHW"]
@@ -160,7 +162,7 @@ class ModelSpec:
         """
         if isinstance(data, dict):
             version = data.get("schema_version")
-            if isinstance(version, int) and version > SCHEMA_VERSION:
+            if isinstance(version, int) and SCHEMA_VERSION < version < _LARGEST:
                 raise DataError(
                     f"{where}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest this version reads. "
                     "Update deeplabv3p."
@@ -177,11 +179,7 @@ class ModelSpec:
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "spec") -> ModelSpec:
         """Read JSON text; raises as :meth:`from_dict`."""
-        try:
-            data = json.loads(text, object_pairs_hook=_no_duplicates)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: not valid JSON ({error}).") from None
-        return cls.from_dict(data, where)
+        return cls.from_dict(documents.parse_json(text, where), where)
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -189,11 +187,7 @@ class ModelSpec:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ModelSpec:
         """Read a spec file; raises DataError where it is missing, unreadable or wrong."""
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot read the spec {path}: {error.strerror}.") from None
-        return cls.from_json(text, str(path))
+        return cls.from_json(files.read_bytes(path, what="the spec", limit=MAX_BYTES), str(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spec atomically as UTF-8 JSON."""
@@ -239,11 +233,15 @@ def _read(kind: Any, value: Any, key: str) -> Any:
         kinds = [arguments[0]] * len(value) if variable else arguments
         return tuple(_read(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < _LARGEST else math.inf
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise _SpecError(f"'{key}' is {_show(value)}, expected {_TYPE_NAMES[kind]}.")
     if kind is float and not math.isfinite(value):
         raise _SpecError(f"'{key}' is {value}, expected a finite number.")
+    if kind is int and abs(value) >= _LARGEST:
+        raise _SpecError(f"'{key}' is out of range.")
+    if kind is str and not documents.is_text(value):
+        raise _SpecError(f"'{key}' is {_show(value)}, which has half a character.")
     return value
 
 
@@ -254,13 +252,14 @@ def _read_object(kind: Any, value: Any, key: str) -> Any:
     prefix = f"{key}." if key else ""
     for name in value:
         if name not in hints:
-            raise _SpecError(f"unknown key '{prefix}{name}'. Known here: {', '.join(hints)}.")
+            raise _SpecError(f"unknown key '{prefix}{documents.shown(name)}'. Known here: {', '.join(hints)}.")
     for name in hints:
         if name not in value:
             raise _SpecError(f"missing key '{prefix}{name}'.")
     return kind(**{name: _read(hint, value[name], prefix + name) for name, hint in hints.items()})
 
 
+_LARGEST = 1 << 63  # whole numbers from here on are in no tensor and in no C++ program
 _TYPE_NAMES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -286,6 +285,8 @@ def _check_meaning(spec: ModelSpec) -> None:
         need(paired, f"{section}.zero_point", "null exactly where scale is null", tensor.zero_point)
     need(len(spec.classes) > 0, "classes", "at least one class", [])
     for index, item in enumerate(spec.classes):
+        # Half characters crash what draws text.
+        need(documents.is_text(item.name), f"classes[{index}].name", "text", item.name)
         in_range = all(0 <= value <= 255 for value in item.color)
         need(in_range, f"classes[{index}].color", "values from 0 to 255", item.color)
     ignore = spec.ignore_index
@@ -304,14 +305,8 @@ def _plain(value: Any) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets of any depth
+        return "something else"
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"key '{key}' stands twice")
-        result[key] = value
-    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -292,8 +293,40 @@ def test_a_key_that_stands_twice_is_named():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"cannot read the spec .*nothing\.json"):
         ModelSpec.load(tmp_path / "nothing.json")
-    with pytest.raises(DataError, match="cannot read the spec"):
+    with pytest.raises(DataError, match=r"cannot read the spec .*: it is a folder, not a file"):
         ModelSpec.load(tmp_path)
+
+
+def test_half_a_character_in_a_class_name_is_refused():
+    """It crashes what draws text."""
+    with pytest.raises(DataError, match="half a character"):
+        ModelSpec.from_json(EXAMPLE.replace("background", "\\ud800bad"))
+    with pytest.raises(DataError, match="half a character"):
+        ModelSpec.from_dict(json.loads(EXAMPLE.replace("background", "\\ud800bad")))
+    spec = ModelSpec.from_json(EXAMPLE)
+    with pytest.raises(ValueError, match="expected text"):
+        spec.replace(classes=(ClassInfo("\ud800", (0, 0, 0)),))
+
+
+@pytest.mark.parametrize("digits", ["1" + "0" * 400, "9" * 5000, "-" + "9" * 30])
+@pytest.mark.parametrize("key", ["input.pad_value", "output.stride", "schema_version", "classes[0].color[1]"])
+def test_numbers_of_any_length_are_one_line(digits, key):
+    data = json.loads(EXAMPLE)
+    place(data, key, "HERE")
+    with pytest.raises(DataError, match=re.escape(key)) as caught:
+        ModelSpec.from_json(json.dumps(data).replace('"HERE"', digits))
+    assert len(str(caught.value)) < 200
+    place(data, key, 10**400)
+    with pytest.raises(DataError):
+        ModelSpec.from_dict(data)
+
+
+def test_an_unknown_key_of_any_kind_is_one_line(data):
+    data["a\nb" * 1000] = 1
+    with pytest.raises(DataError, match="unknown key") as caught:
+        ModelSpec.from_dict(data)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 @given(st.sampled_from(ALL_KEYS), st.recursive(st.none() | st.booleans() | numbers | texts, st.lists, max_leaves=4))
