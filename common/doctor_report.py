@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,7 @@ from common.facts import versions
 from common.page import Block, Facts, Figure, Section, Table, Text, Tiles
 from deeplabv3p import files, visualize
 from deeplabv3p.data.classes import default_colors
-from deeplabv3p.data.decode import read_image
+from deeplabv3p.data.decode import read_image, read_label
 from deeplabv3p.data.doctor import KINDS, Diagnosis, Example, Finding, Repairs
 from deeplabv3p.data.doctor.findings import Box
 from deeplabv3p.data.doctor.inventory import shown
@@ -170,6 +171,10 @@ def _figure(example: Example, meaning: Meaning) -> Figure | None:
 
 def _colored(path: Path, meaning: Meaning) -> Pixels:
     """A label map to look at: class colours, and those of VOC for numbers that are no class."""
+    if meaning.class_list is not None:
+        with contextlib.suppress(DataError):  # what training cannot read is shown as it is
+            label = read_label(path, meaning.class_list, meaning.ignore_index, meaning.reading)
+            return visualize.colorize(label, meaning.class_list.classes)
     raw, _ = raw_label(path)
     if raw.ndim == 3:
         return np.asarray(raw, np.uint8)

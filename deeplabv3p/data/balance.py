@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from deeplabv3p import files
 from deeplabv3p.data.dataset import Dataset
-from deeplabv3p.data.decode import read_label
 from deeplabv3p.errors import DataError
 from deeplabv3p.progress import Progress, silent
 
@@ -63,7 +62,7 @@ def _count_all(dataset: Dataset) -> Iterator[Counts]:
     classes = len(dataset.classes)
 
     def count(index: int) -> Counts:
-        label = read_label(dataset.samples[index].label, dataset.class_list, dataset.ignore_index)
+        label = dataset.label(dataset.samples[index])
         return np.bincount(label.ravel(), minlength=256)[:classes].astype(np.int64)
 
     pool = ThreadPoolExecutor(os.cpu_count())
@@ -75,7 +74,7 @@ def _count_all(dataset: Dataset) -> Iterator[Counts]:
 
 def _key(dataset: Dataset) -> str:
     """SHA-256 of what the counts depend on."""
-    meaning = [dataclasses.asdict(dataset.class_list), dataset.ignore_index]
+    meaning = [dataclasses.asdict(dataset.class_list), dataset.ignore_index, dataclasses.astuple(dataset.reading)]
     whole = hashlib.sha256(json.dumps(meaning).encode())
     for sample in dataset.samples:
         try:

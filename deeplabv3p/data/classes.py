@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabv3p import files
+from deeplabv3p.data.class_files import Row, read_rows, table_text
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
 
 MAX_CLASSES = 255  # label 255 is taken: it is IGNORE in memory
 
-_WITH_COLOR = re.compile(r"(.*\S)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)")
+_MAX_BYTES = 1 << 20  # of a class file
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,24 @@ VOID_COLOR = default_colors(256)[255]
 def load_classes(path: str | os.PathLike[str]) -> ClassList:
     """Read a class list: one class a line, label 0 first, ``name`` or ``name R G B``. Names may hold spaces.
 
+    Files of other habits are read where they are certain: colours before the names or as ``#RRGGBB``, numbered lines,
+    tables with a header (``name,r,g,b`` or ``Pixel Value, Class``), CVAT's ``labelmap.txt``. Lines that begin with #
+    are comments.
+
     Raises:
         DataError: the file is missing or not UTF-8 text, a line inside is blank, a name or a colour stands twice, only
-            some lines have a colour, or there are no classes or more than 255. The message gives the line number.
+            some lines have a colour, the lines may mean several things, or there are no classes or more than 255. The
+            message gives the line number.
     """
     try:
-        data = Path(path).read_bytes()
+        if not Path(path).is_file() and Path(path).exists():
+            raise DataError(f"{path} is no file. A class list is a text file with one name a line.")
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"cannot read the class list {path}: {error.strerror}.") from None
+    if len(data) > _MAX_BYTES:
+        raise DataError(f"{path} is larger than 1 MiB, which no class list is. Name the file with the class names.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -63,16 +73,23 @@ def load_classes(path: str | os.PathLike[str]) -> ClassList:
 
 
 def save_classes(path: str | os.PathLike[str], classes: tuple[ClassInfo, ...]) -> None:
-    """Write ``name R G B`` lines that :func:`load_classes` reads back, atomically.
+    """Write ``name R G B`` lines that :func:`load_classes` reads back, atomically; a table where names look like
+    something else, such as ``road 1``.
 
     Raises:
         DataError: the classes would not read back (a line break in a name, a name or a colour twice), or the file
             cannot be written.
     """
-    text = "".join(f"{item.name} {item.color[0]} {item.color[1]} {item.color[2]}\n" for item in classes)
-    if _parse(text, str(path)).classes != classes:
-        raise DataError(f"{path}: these class names cannot be stored one a line. Remove line breaks and outer spaces.")
-    files.write_text(path, text)
+    lines = "".join(f"{item.name} {item.color[0]} {item.color[1]} {item.color[2]}\n" for item in classes)
+    for text in (lines, table_text([Row(0, item.name, item.color) for item in classes])):
+        try:
+            if _parse(text, str(path)).classes == classes:
+                files.write_text(path, text)
+                return
+        except DataError:
+            if text is not lines:
+                raise
+    raise DataError(f"{path}: these class names cannot be stored one a line. Remove line breaks and outer spaces.")
 
 
 def _parse(text: str, where: str) -> ClassList:
@@ -82,36 +99,29 @@ def _parse(text: str, where: str) -> ClassList:
     if "\0" in text:
         number = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{where}: line {number} is not text. A class list has one name a line.")
-    if len(lines) > MAX_CLASSES:
-        raise DataError(f"{where} names {len(lines)} classes; at most {MAX_CLASSES} fit, because 255 means ignore.")
-    names: dict[str, int] = {}
-    colors: dict[tuple[int, int, int], int] = {}
     for number, line in enumerate(lines, 1):
         if not line:
             raise DataError(f"{where}: line {number} is blank. Every line is a class; remove it or name the class.")
-        name, color = _split(line, f"{where}: line {number}")
-        first = names.setdefault(name, number)
-        if first != number:
-            raise DataError(f"{where}: line {number} names '{name}' again (first in line {first}). Names must differ.")
-        if color is not None:
-            first = colors.setdefault(color, number)
-            if first != number:
-                raise DataError(f"{where}: line {number} has the colour of line {first}, {color}. Colours must differ.")
-        if (color is not None) != bool(colors) or (colors and len(colors) != number):
-            has, first_has = ("a", "none") if color else ("no", "one")
+    rows = read_rows(list(enumerate(lines, 1)), where)
+    if len(rows) > MAX_CLASSES:
+        raise DataError(f"{where} names {len(rows)} classes; at most {MAX_CLASSES} fit, because 255 means ignore.")
+    names: dict[str, int] = {}
+    colors: dict[tuple[int, int, int], int] = {}
+    for row in rows:
+        first = names.setdefault(row.name, row.line)
+        if first != row.line:
             raise DataError(
-                f"{where}: line {number} has {has} colour, line 1 has {first_has}. Give every class one, or none."
+                f"{where}: line {row.line} names '{row.name}' again (first in line {first}). Names must differ."
             )
+        if row.color is not None:
+            first = colors.setdefault(row.color, row.line)
+            if first != row.line:
+                raise DataError(
+                    f"{where}: line {row.line} has the colour of line {first}, {row.color}. Colours must differ."
+                )
+    if colors and len(colors) < len(rows):
+        odd = next(row for row in rows if row.color is None)
+        raise DataError(f"{where}: line {odd.line} has no colour, others have one. Give every class one, or none.")
     palette = tuple(colors) if colors else default_colors(len(names))
     classes = tuple(ClassInfo(name, color) for name, color in zip(names, palette, strict=True))
     return ClassList(classes, explicit_colors=bool(colors))
-
-
-def _split(line: str, where: str) -> tuple[str, tuple[int, int, int] | None]:
-    match = _WITH_COLOR.fullmatch(line)
-    if match is None:
-        return line, None
-    red, green, blue = (int(value) for value in match.groups()[1:])
-    if not all(0 <= value <= 255 for value in (red, green, blue)):
-        raise DataError(f"{where} has the colour ({red}, {green}, {blue}). Colours are 0 to 255.")
-    return match[1], (red, green, blue)

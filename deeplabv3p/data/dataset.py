@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from deeplabv3p.data.classes import ClassList
-from deeplabv3p.data.decode import Picture, is_turned, read_image, read_label
+from deeplabv3p.data.decode import Picture, dataset_reading, is_turned, read_image, read_label
+from deeplabv3p.data.palettes import BY_ITSELF, Reading
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.spec import ClassInfo
 
@@ -35,13 +36,14 @@ class Sample:
 @dataclass(frozen=True)
 class Dataset:
     """Samples and what their labels mean. ``ignore_index`` is the number in the label files (None: there is none);
-    in memory it is ``pixels.IGNORE``. ``source`` names the list to people."""
+    in memory it is ``pixels.IGNORE``. ``source`` names the list to people, ``reading`` says what palettes mean."""
 
     root: Path
     samples: tuple[Sample, ...]
     class_list: ClassList
     ignore_index: int | None
     source: str
+    reading: Reading = BY_ITSELF
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,10 +64,14 @@ class Dataset:
         """
         sample = self.samples[index]
         image = read_image(sample.image)
-        label = read_label(sample.label, self.class_list, self.ignore_index)
+        label = self.label(sample)
         if label.shape != image.shape[:2]:
             raise DataError(describe_sizes(sample, image.shape[:2], label.shape))
         return image, label
+
+    def label(self, sample: Sample) -> Picture:
+        """The label map of a sample alone, as in :meth:`load`."""
+        return read_label(sample.label, self.class_list, self.ignore_index, self.reading)
 
 
 def open_dataset(
@@ -87,8 +93,8 @@ def open_dataset(
         ignore_index: the number that means ignore in the label files, 0 to 65535, or None.
 
     Raises:
-        DataError: the folder or list is missing, the list is empty, not text or holds a name twice, or files are
-            missing (the first one is named, the rest counted).
+        DataError: the folder or list is missing, the list is empty, not text or holds a name twice, files are missing
+            (the first one is named, the rest counted), or the palettes of the label maps contradict each other.
         UsageError: ``ignore_index`` is out of range.
     """
     if ignore_index is not None and not 0 <= ignore_index <= 65535:
@@ -103,15 +109,20 @@ def open_dataset(
     layout = next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
     images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
     if layout and (any(name_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
-        samples = _named_samples(root, layout, images, lines, list_path)
+        labels = _scan(root / layout[1], (".png",))
+        samples = _named_samples(root, layout, images, labels, lines, list_path)
+        # All maps of the folder, so that every list of a dataset is read in the same way.
+        maps = [labels[name][0] for name in sorted(labels.keys() & images.keys())]
     elif all(len(line.split()) > 1 for line in lines):
         samples = _paired_samples(root, lines, list_path)
+        maps = [sample.label for sample in samples]
     else:
         raise DataError(
             f"{root} holds neither images/ and labels/ nor JPEGImages/ and SegmentationClass/, "
             f"and the lines of {list_path} are not 'image label' pairs."
         )
-    return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file))
+    reading = dataset_reading(maps, class_list, ignore_index) if class_list.classes else BY_ITSELF
+    return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file), reading)
 
 
 def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -172,9 +183,13 @@ def _scan(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _named_samples(
-    root: Path, layout: tuple[str, str], images: dict[str, list[Path]], names: list[str], list_path: Path
+    root: Path,
+    layout: tuple[str, str],
+    images: dict[str, list[Path]],
+    labels: dict[str, list[Path]],
+    names: list[str],
+    list_path: Path,
 ) -> list[Sample]:
-    labels = _scan(root / layout[1], (".png",))
     _refuse_duplicates(names, list_path)
     for folder, found, kind in ((layout[0], images, "picture"), (layout[1], labels, "label map (.png)")):
         missing = [name for name in names if name_key(name) not in found]

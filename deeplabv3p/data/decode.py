@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,6 +17,17 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from deeplabv3p.data.classes import VOID_COLOR, ClassList
+from deeplabv3p.data.palettes import (
+    BY_ITSELF,
+    Color,
+    Content,
+    Reading,
+    color_labels,
+    decide,
+    greys_matter,
+    is_plain,
+    read_by_color,
+)
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 
@@ -27,6 +41,7 @@ _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_ORIENTATION = 0x0112
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # the colour types of PNG
+_LOOKED_AT = 32  # label maps of a dataset
 
 
 def read_image(path: PathLike) -> Picture:
@@ -65,46 +80,144 @@ def is_turned(path: PathLike) -> bool:
     return _header(path)[2]
 
 
-def read_label(path: PathLike, class_list: ClassList, ignore_index: int | None) -> Picture:
-    """Read a label PNG: 8-bit or 16-bit grey, palette indexes, or colours where the class list gives them explicitly.
+def read_label(
+    path: PathLike, class_list: ClassList, ignore_index: int | None, reading: Reading = BY_ITSELF
+) -> Picture:
+    """Read a label PNG: grey or palette numbers, or colours where the class list gives them explicitly.
 
-    In colours, ignored pixels have the colour of class ``ignore_index`` or VOC's void colour (224, 224, 192).
+    In colours, ignored pixels have the colour of class ``ignore_index`` or VOC's void colour (224, 224, 192). Palette
+    maps whose palette has the class colours in another order are read by colour.
 
     Args:
         path: the PNG.
         class_list: the classes; label i is class i.
         ignore_index: the number that means ignore in this file (0 to 65535), or None if there is none.
+        reading: what palettes and greys mean in the dataset that the file is of (:func:`dataset_reading`); by default
+            the file alone decides.
 
     Returns:
         uint8 [H, W]: 0 to K - 1, or ``pixels.IGNORE``.
 
     Raises:
         DataError: the file is missing, damaged or not a PNG, or holds a value or colour that is neither a class nor
-            the ignore label.
+            the ignore label, or does not fit ``reading``.
     """
+    stored = _stored(path)
+    if stored.kind in (_RGB, _RGB_ALPHA):
+        if not class_list.explicit_colors:
+            raise DataError(
+                f"{path} is an RGB label map, and the class list gives no colours. "
+                "Add them to it (name R G B), or store class numbers as a grey or palette PNG."
+            )
+        if stored.depth == 16:
+            raise DataError(_ambiguous_depth(path, stored))
+        return _from_colors(_pixels(stored, path), path, class_list, ignore_index)
+    by_color = stored.kind != _PALETTE and reading.greys != "numbers" and stored.depth <= 8
+    if not by_color and (stored.depth < 8 if stored.kind == _GREY else stored.depth == 16 and stored.kind != _GREY):
+        raise DataError(_ambiguous_depth(path, stored))
+    raw = _pixels(stored, path)
+    if stored.kind == _PALETTE:
+        by_color = reading.palettes == "colors" or bool(reading.known)
+        by_color = by_color or not is_plain(stored.palette, class_list, ignore_index)
+    if by_color:  # or perhaps: the values that occur tell
+        content = _content(stored, _values(raw), path)
+        if read_by_color(content, class_list, ignore_index, reading):
+            return np.asarray(cv2.LUT(raw, color_labels(content, class_list, ignore_index)), np.uint8)
+        if not content.exact:
+            raise DataError(_ambiguous_depth(path, stored))
+    return _from_numbers(raw, path, len(class_list.classes), ignore_index)
+
+
+def dataset_reading(paths: Sequence[PathLike], class_list: ClassList, ignore_index: int | None) -> Reading:
+    """What palette and grey maps of a dataset mean, by a look at some of its label maps, evenly spaced.
+
+    Whatever was not looked at is checked when it is read. Files that cannot be read have no say.
+
+    Raises:
+        UnclearMapsError: no reading is certain.
+    """
+    count = min(_LOOKED_AT, len(paths))
+    chosen = [paths[place * len(paths) // count] for place in range(count)]
+    contents = []
+    for path in chosen:
+        with contextlib.suppress(DataError):
+            contents.append(label_content(path, class_list, ignore_index))
+    return decide(contents, class_list, ignore_index)
+
+
+def content_of(path: PathLike, values: Iterable[int]) -> Content | None:
+    """What a label PNG holds whose ``values`` are known, grey ones of fewer bits scaled to 8; None for other files."""
+    try:
+        stored = _stored(path)
+    except DataError:
+        return None
+    if stored.kind in (_RGB, _RGB_ALPHA):
+        return Content(os.fspath(path), "colors")
+    return _content(stored, values, path) if stored.depth <= 8 else None
+
+
+def label_content(path: PathLike, class_list: ClassList, ignore_index: int | None) -> Content:
+    """What a label PNG holds, as far as it matters for :func:`dataset_reading`; raises DataError."""
+    stored = _stored(path)
+    if stored.kind in (_RGB, _RGB_ALPHA):
+        return Content(os.fspath(path), "colors")
+    if stored.kind == _PALETTE and is_plain(stored.palette, class_list, ignore_index):
+        used = stored.palette[: len(class_list.classes)]  # they are all right, so which of them occur does not matter
+        return Content(os.fspath(path), "palette", dict(enumerate(used)), stored.palette)
+    if stored.kind != _PALETTE and (stored.depth == 16 or not greys_matter(class_list, ignore_index)):
+        return Content(os.fspath(path), "grey", exact=stored.depth >= 8)
+    return _content(stored, _values(_pixels(stored, path)), path)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A PNG whose chunks are whole: colour type, bits a channel, palette."""
+
+    data: bytes
+    kind: int
+    depth: int
+    palette: tuple[Color, ...]
+
+
+def _stored(path: PathLike) -> _Stored:
     data = _read(path)
     if not data.startswith(_PNG_SIGNATURE):
         raise DataError(f"{path} is not a PNG file. Label maps must be PNG, which keeps every value.")
-    _check_png(data, path)
-    depth, kind = data[24], data[25]
-    if kind in (_RGB, _RGB_ALPHA) and not class_list.explicit_colors:
-        raise DataError(
-            f"{path} is an RGB label map, and the class list gives no colours. "
-            "Add them to it (name R G B), or store class numbers as a grey or palette PNG."
-        )
-    if (kind == _GREY and depth < 8) or (kind != _GREY and depth == 16):
-        # Shrinking tools turn 8-bit {0, 255} into 1-bit {0, 1}: class 1 and ignore cannot be told apart.
-        raise DataError(f"{path} has {depth} bits a channel, which is ambiguous. Store 8-bit grey or a palette.")
+    entries = _check_png(data, path)
+    return _Stored(data, data[25], data[24], _colors_in(entries) if data[25] == _PALETTE else ())
+
+
+@functools.lru_cache(maxsize=64)
+def _colors_in(entries: bytes) -> tuple[Color, ...]:
+    """The colours of a PLTE chunk; datasets have one palette, which then lies in memory once."""
+    return tuple(zip(entries[::3], entries[1::3], entries[2::3], strict=False))
+
+
+def _pixels(stored: _Stored, path: PathLike) -> npt.NDArray[np.generic]:
+    """The values, [H, W]: bytes, grey of fewer bits scaled to 8, or uint16; or [H, W, C] colours."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            raw = np.asarray(picture)
+        with Image.open(io.BytesIO(stored.data)) as picture:
+            raw = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} is a damaged label map ({error}). Replace it.") from None
-    if kind in (_RGB, _RGB_ALPHA):
-        return _from_colors(raw, path, class_list, ignore_index)
-    if kind == _GREY_ALPHA:
-        raw = np.ascontiguousarray(raw[..., 0])
-    return _from_numbers(raw, path, len(class_list.classes), ignore_index)
+    return np.ascontiguousarray(raw[..., 0]) if stored.kind == _GREY_ALPHA else raw
+
+
+def _values(raw: npt.NDArray[np.generic]) -> list[int]:
+    found: list[int] = np.flatnonzero(cv2.calcHist([raw], [0], None, [256], [0, 256])).tolist()
+    return found
+
+
+def _content(stored: _Stored, values: Iterable[int], path: PathLike) -> Content:
+    if stored.kind != _PALETTE:
+        return Content(os.fspath(path), "grey", {v: (v, v, v) for v in values}, exact=stored.depth >= 8)
+    shown = {value: stored.palette[value] if value < len(stored.palette) else None for value in values}
+    return Content(os.fspath(path), "palette", shown, stored.palette)
+
+
+def _ambiguous_depth(path: PathLike, stored: _Stored) -> str:
+    # Shrinking tools turn 8-bit {0, 255} into 1-bit {0, 1}: class 1 and ignore cannot be told apart.
+    return f"{path} has {stored.depth} bits a channel, which is ambiguous. Store 8-bit grey or a palette."
 
 
 def _read(path: PathLike) -> bytes:
@@ -158,9 +271,11 @@ def _check_jpeg(data: bytes, path: PathLike) -> None:
     raise DataError(f"{path} is a truncated JPEG: its end is missing. Copy it again.")
 
 
-def _check_png(data: bytes, path: PathLike) -> None:
-    """Walk the chunks to IEND and check each one's sum, so that no decoder gets to guess what is missing."""
+def _check_png(data: bytes, path: PathLike) -> bytes:
+    """Walk the chunks to IEND and check each one's sum, so that no decoder gets to guess what is missing. Returns the
+    palette's bytes, none if there is none."""
     position = len(_PNG_SIGNATURE)
+    palette = b""
     view = memoryview(data)
     while position + 12 <= len(data):
         end = position + 8 + int.from_bytes(view[position : position + 4], "big")
@@ -172,7 +287,9 @@ def _check_png(data: bytes, path: PathLike) -> None:
         if misplaced or not intact:
             raise DataError(f"{path} is a damaged PNG. Copy it again.")
         if name == b"IEND":
-            return
+            return palette
+        if name == b"PLTE":
+            palette = bytes(view[position + 8 : end])
         position = end + 4
     raise DataError(f"{path} is a truncated PNG: its end is missing. Copy it again.")
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from deeplabv3p.data.balance import balanced_weights, sample_counts
 from deeplabv3p.data.dataset import Dataset
-from deeplabv3p.data.decode import Picture, image_size, read_label
+from deeplabv3p.data.decode import Picture, image_size
 from deeplabv3p.errors import DataError
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.spec import ClassInfo
@@ -110,7 +110,7 @@ def _look(dataset: Dataset) -> Iterator[tuple[tuple[int, int], list[Areas]]]:
 
     def look(index: int) -> tuple[tuple[int, int], list[Areas]]:
         sample = dataset.samples[index]
-        label = read_label(sample.label, dataset.class_list, dataset.ignore_index)
+        label = dataset.label(sample)
         size_hw = image_size(sample.image)
         if size_hw != label.shape:
             raise DataError(

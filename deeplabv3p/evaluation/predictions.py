@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabv3p.data.dataset import Dataset, Sample
-from deeplabv3p.data.decode import read_label
+from deeplabv3p.data.decode import dataset_reading, read_label
 from deeplabv3p.errors import DataError
 from deeplabv3p.evaluation.score import Evaluation, PictureCallback, PictureScore
 from deeplabv3p.metrics import Scores, confusion_matrix
@@ -66,12 +66,13 @@ def evaluate_predictions(
             no class.
     """
     started = time.perf_counter()
+    reading = dataset_reading(paths, dataset.class_list, None)
     classes = len(dataset.classes)
     confusion = np.zeros((classes, classes), np.int64)
     per_picture = []
     for index, (sample, path) in enumerate(zip(dataset.samples, paths, strict=True)):
         image, truth = dataset.load(index)
-        prediction = read_label(path, dataset.class_list, None)
+        prediction = read_label(path, dataset.class_list, None, reading)
         if prediction.shape != truth.shape:
             sizes = (f"{height}x{width}" for height, width in (prediction.shape, truth.shape))
             raise DataError(

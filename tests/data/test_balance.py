@@ -45,8 +45,8 @@ def test_counts_are_those_of_the_label_files(tmp_path):
 def decoded(monkeypatch) -> list[Path]:
     """The label maps that were decoded, while the test goes on."""
     paths: list[Path] = []
-    read_label = balance.read_label
-    monkeypatch.setattr(balance, "read_label", lambda path, *rest: paths.append(path) or read_label(path, *rest))
+    label = Dataset.label
+    monkeypatch.setattr(Dataset, "label", lambda self, sample: paths.append(sample.label) or label(self, sample))
     return paths
 
 

@@ -19,6 +19,7 @@ from deeplabv3p.data.doctor.findings import SEVERITIES, Finding, Severity, findi
 from deeplabv3p.data.doctor.inventory import CLASSES_NAME, Inventory, take_inventory
 from deeplabv3p.data.doctor.labels import Meaning, classify, label_findings
 from deeplabv3p.data.doctor.lists import list_findings, usable
+from deeplabv3p.data.doctor.readings import decided
 from deeplabv3p.data.doctor.record import Record, look
 from deeplabv3p.data.doctor.samples import sample_findings
 from deeplabv3p.data.doctor.splits import split_findings
@@ -95,14 +96,16 @@ def diagnose(
     classes_file = Path(classes_path) if classes_path is not None else inside if inside.is_file() else None
     class_list = load_classes(classes_file) if classes_file else None
     inventory = take_inventory(root, [Path(path) for path in lists], classes_file)
-    meaning = Meaning(class_list, ignore_index)
     if not inventory.pairs:
         raise DataError(f"{root} holds no pictures and no label maps.")
-    records = tuple(_records(inventory, class_list, ignore_index, threads, progress))
+    stored = tuple(_records(inventory, class_list, ignore_index, threads, progress))
+    reading, records, unclear = decided(stored, class_list, ignore_index, inventory)
+    meaning = Meaning(class_list, ignore_index, reading)
     kinds = classify(records, meaning)
     found = [
         *list_findings(inventory),
         *sample_findings(records, inventory),
+        *unclear,
         *label_findings(records, kinds, inventory, meaning),
         *split_findings(records, kinds, inventory, meaning, named=bool(lists)),
     ]

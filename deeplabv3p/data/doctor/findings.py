@@ -131,6 +131,11 @@ KINDS: dict[str, Kind] = {
         "Class numbers were stored as three equal channels, which reads as colours.",
         "one channel is kept",
     ),
+    "palettes_unclear": Kind(
+        "error",
+        "A palette PNG holds numbers that mean classes, or an optimiser's order of colours. Which of them decides what "
+        "is learned, so nothing is guessed.",
+    ),
     "off_by_one": Kind(
         "error", "The numbers do not start where the class list starts, or the list lacks a line. Number 0 is line 1."
     ),
@@ -197,6 +202,12 @@ KINDS: dict[str, Kind] = {
     ),
     "rgb_read": Kind(
         "note", "Colour maps are read by the class list's colours. As numbers they load faster.", "stored as numbers"
+    ),
+    "palette_read": Kind(
+        "note",
+        "PNG optimisers store colour maps as palettes in an order of their own, or as grey. Training reads them by "
+        "colour, as here; other tools may read the numbers.",
+        "stored as numbers",
     ),
     "exif_turned": Kind(
         "note", "Turned by EXIF, with label maps that fit. Tools that ignore EXIF will show them sideways."

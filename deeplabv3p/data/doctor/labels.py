@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from deeplabv3p.data.classes import VOID_COLOR, ClassList
 from deeplabv3p.data.doctor.findings import Box, Example, Finding, finding, plural
 from deeplabv3p.data.doctor.inventory import Inventory
+from deeplabv3p.data.doctor.readings import read_findings
 from deeplabv3p.data.doctor.record import TINY, LabelFacts, Record, pack
+from deeplabv3p.data.palettes import BY_ITSELF, Reading
 
 REPAIRABLE_UNSURE = 0.05
 """A map that is not exact is repaired if at most this share of its pixels is far from every class colour."""
@@ -22,10 +24,12 @@ _SHOWN = 4  # values in a message
 
 @dataclass(frozen=True)
 class Meaning:
-    """What numbers mean: the classes, if known, and the ignored number of the files, if any."""
+    """What numbers mean: the classes, if known, the ignored number of the files, if any, and whether the values of
+    palette and grey maps are numbers at all."""
 
     class_list: ClassList | None
     ignore_index: int | None
+    reading: Reading = BY_ITSELF
 
     @property
     def count(self) -> int | None:
@@ -71,7 +75,9 @@ def classify(records: Sequence[Record], meaning: Meaning) -> dict[int, str]:
     numbers = {
         record.index: found
         for record in records
-        if record.label and kinds.get(record.index) in (None, "grey_as_rgb") and (found := numbers_of(record.label))
+        if record.label
+        and (kinds.get(record.index) or record.label.stored) in ("numbers", "grey_as_rgb")
+        and (found := numbers_of(record.label))
     }
     together = _together([set(found) for found in numbers.values()], meaning)
     if together == "mask_0_255":
@@ -243,6 +249,9 @@ def _milder(sound: Sequence[Record], inventory: Inventory, meaning: Meaning) -> 
     """Of maps that can be read: colours, doubtful masks, ignored pixels, tiny regions."""
     found = []
     colored = [record for record in sound if record.label and record.label.stored == "colors"]
+    one_channel = [r for r in colored if r.label and r.label.content and r.label.content.kind != "colors"]
+    found += read_findings(one_channel, len(sound), inventory)
+    colored = [record for record in colored if record not in one_channel]
     if colored:
         message = f"{len(colored):,} of {plural(len(sound), 'label map')}: colours, read by the class list."
         files = [_file(inventory, record) for record in colored]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from deeplabv3p.data.dataset import Dataset, Sample, describe_sizes
-from deeplabv3p.data.decode import image_size, read_label
+from deeplabv3p.data.decode import image_size
 from deeplabv3p.data.doctor.findings import plural
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
@@ -52,7 +52,7 @@ def _check_values(dataset: Dataset, until: float) -> None:
     """Read some label maps; training has read them all only at the end of its first epoch."""
     seen, with_ignored, present = 0, 0, set[int]()
     for sample in _spaced(dataset.samples, _MAPS, until):
-        label = read_label(sample.label, dataset.class_list, dataset.ignore_index)
+        label = dataset.label(sample)
         values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
         present.update(values)
         with_ignored += IGNORE in values

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from deeplabv3p.data.classes import VOID_COLOR, ClassList, default_colors
-from deeplabv3p.data.decode import Picture, read_image, read_label
+from deeplabv3p.data.decode import Picture, content_of, read_image, read_label
 from deeplabv3p.data.doctor.findings import Box
 from deeplabv3p.data.doctor.inventory import Pair, content_format
 from deeplabv3p.data.doctor.twins import difference_hash
 from deeplabv3p.data.doctor.twins import thumbnail as make_thumbnail
+from deeplabv3p.data.palettes import Content
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
 
@@ -62,7 +63,7 @@ class LabelFacts:
     ``distinct`` ones, the commonest. ``grey``: colours with three equal channels. ``unsure``: the share of pixels that
     are far from every class colour, where the map is no exact one. ``one_pixel`` and ``tiny`` count its regions of 1
     and of 2 to TINY pixels; ``spot`` is one of them, ``wrong`` holds
-    all pixels of numbers that are no class."""
+    all pixels of numbers that are no class. ``content``: what may be numbers or colours, in PNGs of at most 8 bits."""
 
     size_hw: tuple[int, int]
     format: str
@@ -75,6 +76,7 @@ class LabelFacts:
     tiny: int = 0
     spot: Box | None = None
     wrong: Box | None = None
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +206,12 @@ def _look_at_label(path: Path, class_list: ClassList | None, ignore_index: int |
     if not exact and (centres := centres_of(raw, class_list, ignore_index)):
         unsure = float(snap(raw, centres)[1].mean())
     size = (raw.shape[0], raw.shape[1])
+    content = content_of(path, counts if raw.ndim == 2 else ()) if kind == "PNG" else None
     if raw.dtype != np.uint8 or raw.ndim != 2 or distinct > FEW_VALUES or kind == "JPEG":
-        return LabelFacts(size, kind, stored, counts, distinct, grey, unsure)
+        return LabelFacts(size, kind, stored, counts, distinct, grey, unsure, content=content)
     one, tiny, spot = _tiny_regions(raw.astype(np.uint8, copy=False), [v for v in counts if v != ignore_index])
     wrong = None if exact else _box_of_wrong(raw.astype(np.uint8, copy=False), class_list, ignore_index)
-    return LabelFacts(size, kind, stored, counts, distinct, grey, unsure, one, tiny, spot, wrong)
+    return LabelFacts(size, kind, stored, counts, distinct, grey, unsure, one, tiny, spot, wrong, content)
 
 
 def _known(counts: dict[int, int], colors: bool, class_list: ClassList | None, ignore_index: int | None) -> bool:

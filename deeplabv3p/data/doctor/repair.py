@@ -237,7 +237,7 @@ def _converted(path: Path, kind: str | None, meaning: Meaning) -> npt.NDArray[np
     """The numbers that a label map should have held."""
     if kind == "rgb_read":
         assert meaning.class_list is not None
-        label = read_label(path, meaning.class_list, meaning.ignore_index)
+        label = read_label(path, meaning.class_list, meaning.ignore_index, meaning.reading)
         return _with_ignored(label, label == IGNORE, meaning)
     raw, _ = raw_label(path)
     if kind in ("jpeg_label", "smeared_label"):
