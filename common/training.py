@@ -26,6 +26,7 @@ from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
 from deeplabv3p.data.doctor import precheck
+from deeplabv3p.data.pipeline import USUAL_BATCH, usual_batch_size
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.losses.options import LossOptions
 from deeplabv3p.models.registry import ModelName
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from deeplabv3p.training.history import Row
 
 CONFIG_NAME = "config.json"
+TRANSFER_EPOCHS = 5
 
 _NOT_SAVED = ("config", "resume", "log_dir", "offline")  # where things come from and go to, not what the run is
 _DEVICES = tuple(DeviceOptions.__dataclass_fields__)  # where it is computed: said with every command, --resume included
@@ -53,14 +55,17 @@ def start(options: argparse.Namespace) -> int:
     """
     values = _saved(options)
     values |= _defaults(values)
-    auto = values["batch_size"] == "auto"
-    config = make_config(values | {"batch_size": 1} if auto else values)
+    chosen = values["batch_size"] if isinstance(values["batch_size"], int) else None
+    config = make_config(values | {"batch_size": chosen or 1})
     train_set, val_set = open_datasets(values)
     for warning in precheck(train_set, val_set):
-        print(f"warning: {warning}", file=sys.stderr, flush=True)
-    if auto:
-        values["batch_size"] = _largest_batch(config, train_set)
+        _warn(warning)
+    if chosen is None:
+        auto = values["batch_size"] == "auto"
+        values["batch_size"] = _largest_batch(config, train_set) if auto else _usual_batch(config, train_set)
         config = make_config(values)
+    if config.batch_size > len(train_set):
+        _warn(f"{len(train_set)} pictures to train on fill no batch of {config.batch_size}: it holds some twice.")
 
     def work(distribution: Distribution) -> int:
         start_keras(config)
@@ -154,7 +159,8 @@ def _read_options(run: Path) -> dict[str, Any]:
 
 
 def _defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """The options that were left to the network: its usual input size, output stride and first weights."""
+    """The options that were left to the network: its usual input size, output stride and first weights, and whether
+    there is a transfer stage."""
     name = ModelName(values["model_type"])
     record = name.record
     chosen = {
@@ -164,6 +170,9 @@ def _defaults(values: dict[str, Any]) -> dict[str, Any]:
         "bn_sync": values["gpu_num"] * values["num_processes"] > 1,
     }
     missing = {key: value for key, value in chosen.items() if values[key] is None}
+    if values["transfer_epoch"] is None:  # a random backbone has nothing to keep
+        random = (values | missing)["backbone_weights"] == "none" and values["weights_path"] is None
+        missing["transfer_epoch"] = 0 if random else TRANSFER_EPOCHS
     if missing.get("backbone_weights") == "none" and values["weights_path"] is None:
         print(f"{record.name}: no ImageNet weights are known for it, so it starts from random ones", flush=True)
     return missing
@@ -182,6 +191,14 @@ def _largest_batch(config: TrainConfig, train_set: Dataset) -> int:
         flush=True,
     )
     return found.batch_size
+
+
+def _usual_batch(config: TrainConfig, train_set: Dataset) -> int:
+    """What ``--batch_size`` is where it is not given; said where it is not the usual number."""
+    size = usual_batch_size(len(train_set), config.devices.gpu_num * config.devices.num_processes)
+    if size < USUAL_BATCH:
+        print(f"--batch_size {size}: five steps of an epoch of {len(train_set)} pictures, or as many as go", flush=True)
+    return size
 
 
 def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
@@ -235,7 +252,7 @@ def _train(
             val_set,
             run,
             resume=resumed,
-            report=Report(progress=progress, epoch=_print_epoch),
+            report=Report(progress=progress, epoch=_print_epoch, warning=_warn),
             stop_requested=stop_requested,
             distribution=distribution,
         )
@@ -262,8 +279,9 @@ def make_augmentation(values: dict[str, Any]) -> Augmentation:
 
 
 def _chosen(record: Any, values: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Those of ``values`` that are fields of a dataclass."""
-    return {name: values[name] for name in record.__dataclass_fields__ if name in values and name not in without}
+    """Those of ``values`` that are fields of a dataclass; None stands for a field's default."""
+    fields = [name for name in record.__dataclass_fields__ if name not in without]
+    return {name: values[name] for name in fields if values.get(name) is not None}
 
 
 def _tuple(value: Any) -> Any:
@@ -283,6 +301,10 @@ def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
     if values["val_dataset_file"] is None:
         return split_dataset(samples, values["val_split"], values["seed"])
     return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _print_epoch(row: Row) -> None:

@@ -38,7 +38,7 @@ def _state() -> bytes:
     file = io.BytesIO()
     np.savez(
         file,
-        **{"model/0000": np.zeros((3, 4), np.float32), "meta": np.frombuffer(b'{"version": 2, "step": 1}', np.uint8)},
+        **{"model/0000": np.zeros((3, 4), np.float32), "meta": np.frombuffer(b'{"version": 3, "step": 1}', np.uint8)},
     )
     return file.getvalue()
 

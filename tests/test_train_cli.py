@@ -241,6 +241,31 @@ def test_what_is_left_to_the_network_is_chosen_by_it(shapes, tmp_path, capsys):
     assert load_spec(tmp_path / "000" / "best.keras").output.stride == 8
 
 
+@pytest.mark.parametrize(
+    ("flags", "batch_size", "transfer_epoch"),
+    [
+        (["--backbone_weights", "none"], 2, 0),
+        (["--weights_path", "{trained}", "--backbone_weights", "none"], 2, 5),
+        (["--batch_size", "16", "--transfer_epoch", "3", "--backbone_weights", "none"], 16, 3),
+    ],
+    ids=["random", "whole network", "given"],
+)
+def test_batch_and_transfer_stage_are_chosen_by_data_and_weights(
+    flags, batch_size, transfer_epoch, trained, shapes, tmp_path, monkeypatch, capsys
+):
+    """12 pictures: a batch of 2 makes five steps, and a random backbone has nothing that freezing would keep."""
+    recipe = tmp_path / "short.toml"
+    recipe.write_text("\n".join(line for line in RECIPE.splitlines() if not line.startswith(("batch", "transfer"))))
+    monkeypatch.setattr("common.training._train", lambda *args, **named: 0)  # not a step is needed for this
+    flags = [flag.format(trained=trained / "best.keras") for flag in flags]
+    assert run(["--config", str(recipe), *arguments(shapes, tmp_path)[2:], *flags]) == 0
+    options = json.loads((tmp_path / "000" / "config.json").read_text())["options"]
+    assert (options["batch_size"], options["transfer_epoch"]) == (batch_size, transfer_epoch)
+    said = capsys.readouterr()
+    assert ("--batch_size 2: five steps of an epoch of 12 pictures" in said.out) == (batch_size == 2)
+    assert ("12 pictures to train on fill no batch of 16" in said.err) == (batch_size == 16)
+
+
 def test_head_options_reach_the_network(shapes, tmp_path):
     flags = ["--head", "aspp_lite", "--no-decoder", "--subpixel", "4", "--total_epoch", "1", "--transfer_epoch", "0"]
     assert run(arguments(shapes, tmp_path, *flags)) == 0

@@ -14,8 +14,11 @@ PRECISIONS = ("float32", "float16", "bfloat16")
 def add(group: argparse._ArgumentGroup) -> None:
     """Declare them."""
     add = group.add_argument
-    batch_help = "pictures a step; auto: the largest power of two up to 64 that fits into memory"
-    add("--batch_size", type=_batch_size, default=16, metavar="N|auto", help=batch_help)
+    batch_help = (
+        "pictures a step; auto: the largest power of two up to 64 that fits into memory (default: 16, of fewer than 80 "
+        "pictures 8, 4 or 2, so that an epoch has five steps)"
+    )
+    add("--batch_size", type=_batch_size, metavar="N|auto", help=batch_help)
     add("--optimizer", choices=("adam", "adamw", "rmsprop", "sgd"), default="adam", help="optimizer")
     rate_help = "learning rate at the start of a stage, a step's size without unit"
     add("--learning_rate", type=cli.number(1e-12, 100), default=1e-3, metavar="X", help=rate_help)
@@ -43,7 +46,8 @@ def add(group: argparse._ArgumentGroup) -> None:
     )
     remat_help = "compute activations again in the backward pass: less memory, more time"
     add("--gradient_checkpointing", action="store_true", help=remat_help)
-    add("--transfer_epoch", type=cli.integer(0), default=5, metavar="N", help="epochs of the transfer stage")
+    transfer_help = "epochs of the transfer stage (default: 5, from random weights 0)"
+    add("--transfer_epoch", type=cli.integer(0), metavar="N", help=transfer_help)
     freeze_help = "frozen in the transfer stage: 0 nothing, 1 the backbone, 2 all but the classifier"
     add("--freeze_level", type=int, choices=(0, 1, 2), default=1, help=freeze_help)
     add("--init_epoch", type=cli.integer(0), default=0, metavar="N", help="epochs to count as done")

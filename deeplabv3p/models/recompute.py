@@ -131,7 +131,7 @@ def _run_twice(segment: Segment, inputs: Sequence[Any]) -> list[Any]:
     layers = [operation for operation in operations if isinstance(operation, keras.layers.Layer)]
     trained = [variable for layer in layers for variable in layer.trainable_variables]
     state = [variable for layer in layers for variable in layer.non_trainable_variables]
-    before = [(variable, ops.convert_to_tensor(variable)) for variable in state]
+    before = [(variable, ops.copy(variable)) for variable in state]  # a mere "tensor" is the variable, read later
 
     def function(*values: Any) -> tuple[Any, ...]:
         weights = zip(trained, values[len(inputs) :], strict=True)

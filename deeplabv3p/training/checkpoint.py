@@ -17,7 +17,7 @@ from deeplabv3p import files
 from deeplabv3p.errors import DataError
 
 STATE_NAME = "state.npz"
-VERSION = 2
+VERSION = 3
 
 _META = "meta"
 

@@ -31,6 +31,7 @@ from deeplabv3p.training import checkpoint
 from deeplabv3p.training.averaging import make_averager
 from deeplabv3p.training.config import TrainConfig
 from deeplabv3p.training.distribution import Distribution
+from deeplabv3p.training.gap import GapWarning
 from deeplabv3p.training.history import History, Row
 from deeplabv3p.training.identity import identity
 from deeplabv3p.training.meter import EpochClock, Feed, SaveClock
@@ -44,11 +45,12 @@ from deeplabv3p.training.watchers import EpochEvent, StepEvent, make_watchers
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What a fit tells while it runs: ``progress`` after every step, ``validation`` after every validation picture,
-    ``epoch`` after every epoch, with its row of the log."""
+    ``epoch`` after every epoch, with its row of the log, ``warning`` when the user should know a thing, with a line."""
 
     progress: Progress = silent
     validation: Progress = silent
     epoch: Callable[[Row], None] = lambda row: None
+    warning: Callable[[str], None] = lambda text: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +144,8 @@ class _Fit:
         self.step = config.init_epoch * self.steps
         self.history = History(run, writes=distribution.is_chief)
         self.watchers = make_watchers(config, run, spec, self.history, chief=distribution.is_chief)
+        if distribution.is_chief:
+            self.watchers.append(GapWarning(train_set, report.warning))
         self.clock = EpochClock()
         self.save_clock = SaveClock(config.save_steps, config.save_minutes)
         self.best: float | None = None

@@ -17,7 +17,7 @@ from deeplabv3p.data.augment import Augmentation, vary
 from deeplabv3p.data.balance import sample_counts
 from deeplabv3p.data.classes import ClassList, default_colors
 from deeplabv3p.data.dataset import Dataset, open_dataset
-from deeplabv3p.data.pipeline import Batch, batches, steps_per_epoch
+from deeplabv3p.data.pipeline import Batch, batches, steps_per_epoch, usual_batch_size
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.pixels import IGNORE, normalize
 from deeplabv3p.spec import ClassInfo, Preprocessing
@@ -232,6 +232,16 @@ def test_a_small_dataset_is_gone_through_again_in_a_new_order(dataset: Dataset) 
 
 def test_one_picture_is_enough(dataset: Dataset) -> None:
     assert order(run(dataclasses.replace(dataset, samples=dataset.samples[3:4]))) == [3] * 18
+
+
+@pytest.mark.parametrize(
+    ("samples", "size"), [(1, 2), (10, 2), (19, 2), (20, 4), (39, 4), (40, 8), (79, 8), (80, 16), (10**6, 16)]
+)
+def test_few_pictures_have_small_batches(samples: int, size: int) -> None:
+    assert usual_batch_size(samples) == size
+    for devices in (1, 2, 3, 8):
+        assert usual_batch_size(samples, devices) % devices == 0
+        assert usual_batch_size(samples, devices) >= size
 
 
 def test_a_small_picture_is_surrounded_by_zeros_and_ignore(dataset: Dataset) -> None:

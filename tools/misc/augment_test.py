@@ -57,13 +57,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _samples(options: argparse.Namespace) -> tuple[Samples, int]:
     """All samples of the run that the flags describe, and the number of the first one to show."""
     from common.training import make_augmentation, open_datasets
-    from deeplabv3p.data.pipeline import Samples, pool_for, steps_per_epoch
+    from deeplabv3p.data.pipeline import Samples, pool_for, steps_per_epoch, usual_batch_size
     from deeplabv3p.models.registry import ModelName
 
     augmentation = make_augmentation(vars(options))
     dataset, _ = open_datasets(vars(options))
     size_hw = options.crop_shape or options.model_input_shape or ModelName(options.model_type).record.size_hw
-    batch_size = options.batch_size if isinstance(options.batch_size, int) else 1
+    batch_size = options.batch_size or usual_batch_size(len(dataset))
+    batch_size = batch_size if isinstance(batch_size, int) else 1
     an_epoch = steps_per_epoch(len(dataset), batch_size) * batch_size
     epoch = options.epoch or options.total_epoch
     samples = Samples(
