@@ -71,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         for name in item.options:
             flag, settings = _FLAGS[name]
             if "default" not in settings and "action" not in settings:
-                settings = {**settings, "default": getattr(Options, name)}
+                default = item.order if name == "order" else getattr(Options, name)
+                settings = {**settings, "default": default}
             one.add_argument(flag, **settings)
     return parser
 
@@ -95,6 +96,13 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "thickness": (
         "--thickness",
         {"type": cli.integer(1, 255), "metavar": "N", "help": "pixels across a line or a point"},
+    ),
+    "order": (
+        "--order",
+        {
+            "choices": ("area", "file"),
+            "help": "which shapes lie on top: the smaller, or those that come later in the file",
+        },
     ),
     "polygon_only": ("--polygon_only", {"action": "store_true", "help": "leave out all shapes but polygons"}),
     "boxes": ("--boxes", {"action": "store_true", "help": "fill boxes, too"}),
@@ -126,6 +134,14 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
             "default": None,
             "metavar": "TEXT",
             "help": "what a mask's name has behind the picture's (default: the format's)",
+        },
+    ),
+    "attribute": (
+        "--attribute",
+        {
+            "default": None,
+            "metavar": "NAME",
+            "help": "which attribute of a region is its class (default: the likely one)",
         },
     ),
     "class_name": ("--class_name", {"metavar": "NAME", "help": "name of the class of all instances"}),
@@ -184,6 +200,7 @@ def _convert(chosen: Format, options: argparse.Namespace) -> None:
             Options(**wanted),
             link=options.link,
             overwrite=options.overwrite,
+            checking=lambda done, total, info=None: progress(0, 0, {"compared": f"{100 * done / total:.0f} %"}),
             unpacking=lambda done, total, info=None: progress(0, 0, {"unpacked": f"{100 * done / total:.0f} %"}),
             progress=progress,
         )
@@ -202,6 +219,7 @@ def summary(result: Conversion) -> list[str]:
         lines = [f"written: {result.root}, {len(result.classes)} classes, {counts}"]
     if result.resumed:
         lines.append(f"{result.resumed:,} of them were done by a conversion that was cut off")
+    lines += [f"warning: {warning}" for warning in result.warnings]
     lines += [f"note: {note}" for note in result.notes]
     lines += [f"left out: {item.file}: {item.reason}" for item in result.skipped[:SHOWN]]
     if len(result.skipped) > SHOWN:

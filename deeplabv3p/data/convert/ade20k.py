@@ -25,7 +25,16 @@ def read_ade20k(tree: Tree, options: Options) -> Foreign:
         labels = {file.stem: file for file in tree.inside(f"annotations/{folder}") if file.suffix == ".png"}
         for image in tree.inside(f"images/{folder}"):
             if image.stem in labels:
-                records.append(Record(image.stem, split, image, image.suffix, partial(_label, labels[image.stem])))
+                records.append(
+                    Record(
+                        image.stem,
+                        split,
+                        image,
+                        image.suffix,
+                        partial(_label, labels[image.stem]),
+                        labels[image.stem].where,
+                    )
+                )
             else:
                 foreign.skipped.append(Skipped(image.where, "its label map is missing"))
     foreign.records = records

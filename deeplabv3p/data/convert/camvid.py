@@ -35,7 +35,9 @@ def read_camvid(tree: Tree, options: Options) -> Foreign:
         name = file.stem.removesuffix("_L")
         if name in pictures:
             image = pictures[name]
-            records.append(Record(name, camvid_split(name), image, image.suffix, partial(_label, file, colors)))
+            records.append(
+                Record(name, camvid_split(name), image, image.suffix, partial(_label, file, colors), file.where)
+            )
         else:
             foreign.skipped.append(Skipped(file.where, f"its picture {name}.png is missing"))
     foreign.records = records

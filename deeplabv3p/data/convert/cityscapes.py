@@ -30,7 +30,7 @@ def read_cityscapes(tree: Tree, options: Options) -> Foreign:
         elif name not in labels:
             foreign.skipped.append(Skipped(image.where, f"its {name}{_LABEL} is missing"))
         else:
-            records.append(Record(name, split, image, ".png", partial(_label, labels[name])))
+            records.append(Record(name, split, image, ".png", partial(_label, labels[name]), labels[name].where))
     if test:
         foreign.notes.append(f"{test:,} test pictures are left out: their labels are not published")
     foreign.records = records

@@ -1,13 +1,13 @@
 """COCO: instances as JSON, drawn into one label map, and COCO-Stuff's label maps.
 
-Category ids have gaps; labels are the categories in the order of their ids, behind the background. Instances are drawn
-in the order of the file, later ones on top; crowds (``iscrowd``), whose regions are coarse, come before all others. The
-polygons of one instance are its parts, each filled.
+Category ids have gaps; labels are the categories in the order of their ids, behind the background. The format has no
+order of depth: smaller instances lie on larger ones, and crowds (``iscrowd``), whose regions are coarse, below all
+others. The polygons of one instance are its parts, each filled.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,6 @@ import numpy as np
 from deeplabv3p.data.convert.foreign import (
     Foreign,
     Names,
-    Pixels,
     Record,
     Size,
     Skipped,
@@ -30,11 +29,17 @@ from deeplabv3p.data.convert.foreign import (
 )
 from deeplabv3p.data.convert.formats import Options
 from deeplabv3p.data.convert.json_file import read_json, size_of, take
-from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers
-from deeplabv3p.data.convert.raster import coco_mask, fill_polygon, points_of
+from deeplabv3p.data.convert.maps import Pixels, map_numbers, number_table, read_numbers
+from deeplabv3p.data.convert.paint import Shape, draw
+from deeplabv3p.data.convert.raster import NOWHERE, Box, Canvas, around, coco_mask, fill_polygon, paint_mask, points_of
+from deeplabv3p.data.convert.tally import Drawn, Tally
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
+
+NO_OUTLINE = "boxes without an outline ('segmentation' is empty)"
+_TOO_FEW = "polygons of fewer than 3 points"
+_NO_PICTURE = "annotations of pictures that the file does not list"
 
 
 def read_mscoco2017(tree: Tree, options: Options) -> Foreign:
@@ -51,55 +56,133 @@ class Annotated:
     split: str
     size: Size
     empty: bool
-    draw: Callable[[Size], Pixels]
+    draw: Callable[[Size], Drawn]
 
 
-def read_annotations(tree: Tree, options: Options) -> tuple[Names, list[Annotated]]:
+def read_annotations(tree: Tree, options: Options) -> tuple[Names, list[Annotated], dict[str, Tally], int]:
     """All pictures that the JSON files of COCO's form annotate, those called ``instances_*`` if there are some, by
-    their names; the pictures themselves are not needed.
+    their names; what cannot be drawn, by split, and the number of annotations that can. The pictures are not needed.
 
     Raises:
         DataError: there is no such file, or it is not what it should be.
     """
-    jsons = [file for file in tree.files.values() if file.suffix.lower() == ".json"]
+    jsons = tree.documents(".json")
     chosen = [file for file in jsons if PurePosixPath(file.name).name.startswith("instances_")] or jsons
     contents = {file: content for file in chosen if _is_coco(content := read_json(file))}
     if not contents:
         raise DataError("the sources hold no JSON file with 'images', 'annotations' and 'categories'.")
+    categories = _categories(contents)
+    drawable: dict[File, dict[int, list[Any]]] = {}
+    dropped, counts, boxed = dict[str, Tally](), Counter[int](), Counter[int]()
+    for file, content in contents.items():
+        drawable[file] = _by_image(file, content, dropped.setdefault(split_of(file.name), Tally()), counts, boxed)
+    nothing = {number for number in boxed if not counts[number] and number in categories}
+    parents = _parents(contents) - set(counts)
+    listed = [categories[number] for number in sorted(categories) if number not in nothing | parents]
+    names = Names(options, listed, next(iter(contents)).where)
+    names.notes[:0] = _about_categories(categories, nothing, parents)
+    found: list[Annotated] = []
+    for file, content in contents.items():
+        for item in sorted(content["images"], key=lambda item: take(item, "file_name", str, file.where)):
+            name, annotations = item["file_name"], drawable[file].get(item["id"], [])
+            where = f"{file.where}, {name}"
+            size = size_of(item, "height", "width", where)
+            draws = partial(_draw, annotations, size, categories, names, options, where)
+            found.append(Annotated(file, name, split_of(file.name), size, not annotations, draws))
+    return names, found, dropped, counts.total()
+
+
+def _categories(contents: dict[File, Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for file, content in contents.items():
         for item in content["categories"]:
             number, name = take(item, "id", int, file.where), take(item, "name", str, file.where)
             if categories.setdefault(number, name) != name:
                 raise DataError(f"{file.where} calls category {number} '{name}', another file '{categories[number]}'.")
-    names = Names(options, [categories[number] for number in sorted(categories)], next(iter(contents)).where)
-    found: list[Annotated] = []
-    for file, content in contents.items():
-        by_image: dict[int, list[Any]] = defaultdict(list)
-        for item in content["annotations"]:
-            by_image[take(item, "image_id", int, file.where)].append(item)
-        for item in sorted(content["images"], key=lambda item: take(item, "file_name", str, file.where)):
-            name, annotations = item["file_name"], by_image.get(take(item, "id", int, file.where), [])
-            where = f"{file.where}, {name}"
-            size = size_of(item, "height", "width", where)
-            draw = partial(_draw, annotations, size, categories, names, options.min_pixels, where)
-            found.append(Annotated(file, name, split_of(file.name), size, not annotations, draw))
-    return names, found
+    return categories
+
+
+def _by_image(
+    file: File, content: Any, tally: Tally, counts: Counter[int], boxed: Counter[int]
+) -> dict[int, list[Any]]:
+    """The annotations that have an outline, by picture; ``counts`` them by category, and in ``boxed`` the others."""
+    pictures = Counter(take(item, "id", int, file.where) for item in content["images"])
+    twice = next((number for number, count in pictures.items() if count > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{file.where} has two pictures with the id {twice}: which annotations are whose cannot be told."
+        )
+    by_image: dict[int, list[Any]] = defaultdict(list)
+    for item in content["annotations"]:
+        number, category = take(item, "image_id", int, file.where), take(item, "category_id", int, file.where)
+        if number not in pictures:
+            tally.dropped[_NO_PICTURE] += 1
+        elif reason := _useless(item.get("segmentation")):
+            tally.dropped[reason] += 1
+            boxed[category] += 1
+        else:
+            by_image[number].append(item)
+            counts[category] += 1
+    return by_image
+
+
+def _useless(segmentation: Any) -> str | None:
+    """Why nothing can be drawn of a segmentation; None where something can, or where drawing it will tell."""
+    if not segmentation or (isinstance(segmentation, list) and not any(segmentation)):
+        return NO_OUTLINE
+    if isinstance(segmentation, list) and not any(_parts(segmentation)):
+        return _TOO_FEW
+    return None
+
+
+def _parts(segmentation: list[Any]) -> list[Any]:
+    """The polygons of at least three points: tools that trace masks also write single points and pairs."""
+    flat = all(isinstance(number, (int, float)) for number in segmentation)  # one polygon without its list
+    parts = [segmentation] if flat else segmentation
+    return [part for part in parts if not isinstance(part, list) or len(part) > 5 or len(part) % 2]
+
+
+def _parents(contents: dict[File, Any]) -> set[int]:
+    """Categories that are what others are kinds of, as Roboflow lists them."""
+    items = [item for content in contents.values() for item in content["categories"]]
+    above = {item.get("supercategory") for item in items if item.get("supercategory") != item["name"]}
+    return {item["id"] for item in items if item["name"] in above}
+
+
+def _about_categories(categories: dict[int, str], nothing: set[int], parents: set[int]) -> list[str]:
+    notes = []
+    same: dict[str, list[int]] = defaultdict(list)
+    for number in sorted(categories):
+        same[categories[number]].append(number)
+    for name, numbers in same.items():
+        if len(numbers) > 1:
+            notes.append(f"the categories {', '.join(map(str, numbers))} are all called '{name}': they are one class")
+    if nothing:
+        shown = ", ".join(f"'{categories[number]}'" for number in sorted(nothing))
+        notes.append(f"no classes, because none of their annotations has an outline: {shown}")
+    if parents:
+        shown = ", ".join(f"'{categories[number]}'" for number in sorted(parents))
+        notes.append(f"no classes, because they only stand above others and have no annotation: {shown}")
+    return notes
 
 
 def _read_instances(tree: Tree, options: Options) -> Foreign:
-    names, found = read_annotations(tree, options)
-    foreign = Foreign(names.classes, [], names.notes)
+    names, found, dropped, drawable = read_annotations(tree, options)
+    tally = Tally()
+    for some in dropped.values():
+        tally.add(some)
+    foreign = Foreign(names.classes, [], names.notes, dropped=tally.dropped, drawable=drawable)
     records = []
     for item in found:
-        image = _picture(tree, item.file, item.file_name, item.split)
-        if image is None or not is_picture(image.name):
-            reason = "its picture is missing, is found twice, or is of an unknown kind"
-            foreign.skipped.append(Skipped(item.file_name, reason))
+        try:
+            image = _picture(tree, item.file, item.file_name, item.split)
+        except DataError as error:
+            foreign.skipped.append(Skipped(item.file_name, str(error)))
             continue
-        records.append(Record(PurePosixPath(item.file_name).stem, item.split, image, image.suffix, item.draw))
+        name = PurePosixPath(item.file_name).stem
+        records.append(Record(name, item.split, image, image.suffix, item.draw, item.file.where))
     if empty := sum(item.empty for item in found):
-        foreign.notes.append(f"{empty:,} pictures have no annotation: all of them is unlabelled")
+        foreign.notes.append(f"{empty:,} pictures have no annotation that can be drawn: all of them is unlabelled")
     foreign.records = records
     return foreign
 
@@ -109,13 +192,15 @@ def _is_coco(content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in keys)
 
 
-def _picture(tree: Tree, file: File, name: str, split: str) -> File | None:
+def _picture(tree: Tree, file: File, name: str, split: str) -> File:
     """COCO's names are without folder; the folder is called like the split: ``val2017/``."""
-    found = tree.beside(file, name)
-    if found is None:
+    try:
+        return tree.picture(file, name)
+    except DataError:
         same_split = [f for f in tree.ending(PurePosixPath(name).name) if split_of(f.name) == split]
-        found = same_split[0] if len(same_split) == 1 else None
-    return found
+        if len(same_split) != 1 or not is_picture(same_split[0].name):
+            raise
+        return same_split[0]
 
 
 def _draw(
@@ -123,32 +208,35 @@ def _draw(
     declared: Size,
     categories: dict[int, str],
     names: Names,
-    min_pixels: int,
+    options: Options,
     where: str,
     size: Size,
-) -> Pixels:
-    label = names.canvas(declared, size, where)
-    drawn = np.zeros(label.shape, np.uint8)
-    for item in sorted(annotations, key=lambda item: not item.get("iscrowd")):  # sorted keeps the order otherwise
+) -> Drawn:
+    shapes = []
+    for item in annotations:
         number = take(item, "category_id", int, where)
         if number not in categories:
             raise DataError(f"{where}: an annotation is of category {number}, which is not listed.")
-        value, segmentation = names.label(categories[number]), item.get("segmentation")
-        region = np.zeros(label.shape, np.uint8)
-        if isinstance(segmentation, list):
-            for part in segmentation:
-                fill_polygon(region, points_of(part, where, least=3), 1)
-        else:
-            mask = coco_mask(segmentation, where)
-            if mask.shape != label.shape:
-                raise DataError(f"{where}: a mask is {mask.shape[0]}x{mask.shape[1]}, its picture another size.")
-            region[mask] = 1
-        label[region > 0] = value
-        if value not in {names.unlabelled, IGNORE}:
-            drawn |= region
-    if min_pixels and int(drawn.sum()) < min_pixels:
-        raise DataError(f"only {int(drawn.sum())} annotated pixels, fewer than --min_pixels.")
-    return label
+        paint = partial(_paint, item["segmentation"], where)
+        shapes.append(Shape(categories[number], paint, -1.0 if item.get("iscrowd") else 0.0))
+    drawn = draw(shapes, names, options.order or "area", declared, size, where)
+    if options.min_pixels:
+        pixels = int(np.count_nonzero((drawn.label != names.unlabelled) & (drawn.label != IGNORE)))
+        if pixels < options.min_pixels:
+            raise DataError(f"only {pixels} annotated pixels, fewer than --min_pixels.")
+    return drawn
+
+
+def _paint(segmentation: Any, where: str, canvas: Canvas, value: int) -> Box:
+    if isinstance(segmentation, list):
+        touched = NOWHERE
+        for part in _parts(segmentation):
+            touched = around(touched, fill_polygon(canvas, points_of(part, where, least=3), value))
+        return touched
+    mask = coco_mask(segmentation, where)
+    if mask.shape != canvas.shape:
+        raise DataError(f"{where}: a mask is {mask.shape[0]}x{mask.shape[1]}, its picture another size.")
+    return paint_mask(canvas, mask, 0, 0, value, where)
 
 
 def _read_stuff(tree: Tree, options: Options) -> Foreign:
@@ -176,7 +264,7 @@ def _read_stuff(tree: Tree, options: Options) -> Foreign:
         if len(found) != 1:
             foreign.skipped.append(Skipped(file.where, "its picture is missing, or is found twice"))
             continue
-        records.append(Record(file.stem, split, found[0], ".jpg", partial(_map, file, lookup)))
+        records.append(Record(file.stem, split, found[0], ".jpg", partial(_map, file, lookup), file.where))
     foreign.records = records
     return foreign
 

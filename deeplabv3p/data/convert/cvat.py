@@ -1,12 +1,12 @@
 """CVAT's exports: "CVAT for images 1.1" (one XML file) and "Segmentation mask 1.1" (colours and ``labelmap.txt``).
 
-Shapes of the XML are drawn by ``z_order``, then in the order of the file, later ones on top.
+Shapes of the XML are drawn by ``z_order``, then in the order of the file, later ones on top. Classes are the labels
+that have a shape that can be drawn: tags say something of a whole picture, and boxes nothing about pixels.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -22,12 +22,24 @@ from deeplabv3p.data.convert.foreign import (
     Record,
     Size,
     Skipped,
-    is_picture,
     split_of,
 )
 from deeplabv3p.data.convert.formats import Options
 from deeplabv3p.data.convert.maps import ColorTable, read_colors
-from deeplabv3p.data.convert.raster import draw_line, fill_ellipse, fill_polygon, fill_runs, points_of
+from deeplabv3p.data.convert.paint import Shape, draw
+from deeplabv3p.data.convert.raster import (
+    NOWHERE,
+    Box,
+    Canvas,
+    around,
+    draw_line,
+    fill_ellipse,
+    fill_polygon,
+    fill_runs,
+    paint_mask,
+    points_of,
+)
+from deeplabv3p.data.convert.tally import Drawn
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
@@ -45,34 +57,44 @@ def read_cvat(tree: Tree, options: Options) -> Foreign:
 
 
 def _read_xml(tree: Tree, options: Options) -> Foreign:
-    roots = {file: parse_xml(file) for file in tree.files.values() if file.suffix.lower() == ".xml"}
+    roots = {file: parse_xml(file) for file in tree.documents(".xml")}
     roots = {file: root for file, root in roots.items() if root.tag == "annotations"}
     if not roots:
         raise DataError("the sources hold neither labelmap.txt nor an XML file of CVAT (its root is 'annotations').")
-    found: list[str] = []
+    listed: list[str] = []
+    dropped, used = Counter[str](), Counter[str]()
     for file, root in roots.items():
         if root.find("track") is not None:
             raise DataError(f"{file.where} is an export for video. Export the task as 'CVAT for images 1.1'.")
-        listed = [element.text or "" for element in root.iterfind("meta//labels/label/name")]
-        found += listed or sorted({item.get("label", "") for item in root.iterfind("image/*") if item.get("label")})
+        # Of a task, of a job, of a project: the labels are somewhere below meta.
+        listed += [element.text or "" for element in root.iterfind("meta//labels/label/name")]
+        for image in root.iterfind("image"):
+            kept = _shapes(image, options, dropped)
+            used.update(shape.get("label") or "" for shape in kept)
+    found = list(dict.fromkeys(name for name in listed if used[name])) or sorted(used)
+    found += sorted(set(used) - set(found))
     names = Names(options, found, next(iter(roots)).where)
-    foreign = Foreign(names.classes, [], names.notes)
-    records, left_out = [], Counter[str]()
+    if idle := [name for name in dict.fromkeys(listed) if not used[name]]:
+        shown = ", ".join(f"'{name}'" for name in idle)
+        text = f"no classes, because they have no shape that can be drawn: {shown}"
+        names.notes.append(f"{text} (--classes_path keeps them)" if options.classes is None else text)
+    foreign = Foreign(names.classes, [], names.notes, dropped=dropped, drawable=used.total())
+    records = []
     for file, root in roots.items():
         for image in root.iterfind("image"):
-            name = image.get("name") or ""
-            picture = _picture(tree, file, name, image.get("subset"))
-            if picture is None or not is_picture(picture.name):
-                foreign.skipped.append(
-                    Skipped(name, "its picture is missing, is found twice, or is of an unknown kind")
-                )
+            name, subset = image.get("name") or "", image.get("subset")
+            try:
+                inside = [f"{file.parent}/images/{subset}/{name}", f"{file.parent}/images/{name}"]
+                exact = next((path for path in inside if path in tree.files), None)
+                picture = tree.files[exact] if exact else tree.picture(file, name)
+            except DataError as error:
+                foreign.skipped.append(Skipped(name, str(error)))
                 continue
-            shapes = list(_shapes(image, options, left_out))
-            split = split_of(image.get("subset") or "")
+            split = split_of(subset or "")
             split = split if split != ALL else split_of(str(PurePosixPath(name).parent))
-            draw = partial(_draw, image, shapes, names, options, f"{file.where}, {name}")
-            records.append(Record(PurePosixPath(name).stem, split, picture, picture.suffix, draw))
-    foreign.notes += [f"{count:,} of {kind} are left out" for kind, count in sorted(left_out.items())]
+            draws = partial(_draw, image, names, options, f"{file.where}, {name}")
+            record = Record(PurePosixPath(name).stem, split, picture, picture.suffix, draws, file.where)
+            records.append(record)
     foreign.records = records
     return foreign
 
@@ -92,73 +114,66 @@ def parse_xml(file: File) -> ElementTree.Element:
         raise DataError(f"{file.where} is not valid XML ({error}). Export it again.") from None
 
 
-def _picture(tree: Tree, file: File, name: str, subset: str | None) -> File | None:
-    exact = [f"images/{subset}/{name}", f"images/{name}", name]
-    inside = (tree.files.get(f"{file.parent}/{path}") for path in exact)
-    return next((found for found in inside if found is not None), None) or tree.beside(file, name)
-
-
-def _shapes(image: ElementTree.Element, options: Options, left_out: Counter[str]) -> Iterator[ElementTree.Element]:
-    """What is to be drawn, the lowest first."""
+def _shapes(image: ElementTree.Element, options: Options, dropped: Counter[str]) -> list[ElementTree.Element]:
+    """What can be drawn; the rest is counted, but for tags, which are no shapes."""
     kept = []
     for shape in image:
         if shape.tag == "tag":
             continue
         if shape.tag not in _DRAWN:
-            left_out[f"'{shape.tag}' shapes"] += 1
+            dropped[f"shapes of the kind '{shape.tag}'"] += 1
         elif shape.tag == "box" and not options.boxes:
-            left_out["boxes (--boxes fills them)"] += 1
+            dropped["boxes (--boxes fills them)"] += 1
         else:
             kept.append(shape)
-    yield from sorted(kept, key=lambda shape: _number(shape, "z_order", "the file") if shape.get("z_order") else 0.0)
+    return kept
 
 
-def _draw(
-    image: ElementTree.Element,
-    shapes: list[ElementTree.Element],
-    names: Names,
-    options: Options,
-    where: str,
-    size: Size,
-) -> Pixels:
+def _draw(image: ElementTree.Element, names: Names, options: Options, where: str, size: Size) -> Drawn:
     declared = int(_number(image, "height", where)), int(_number(image, "width", where))
-    label = names.canvas(declared, size, where)
-    for shape in shapes:
-        value = names.label(shape.get("label") or "")
-        if shape.tag == "mask":
-            _draw_mask(label, shape, value, where)
-        elif shape.tag == "box":
-            _draw_box(label, shape, value, where)
-        elif shape.tag == "ellipse":
-            x, y, rx, ry = (_number(shape, key, where) for key in ("cx", "cy", "rx", "ry"))
-            points_of([(x, y), (rx, ry)], where, least=2)
-            fill_ellipse(label, (x, y), (rx, ry), _turn(shape, where), value)
-        else:
-            texts = [pair.split(",") for pair in (shape.get("points") or "").split(";")]
-            points = points_of(texts, where, least={"polygon": 3, "polyline": 2}.get(shape.tag, 1))
-            if shape.tag == "polygon":
-                fill_polygon(label, points, value)
-            else:
-                for line in [points] if shape.tag == "polyline" else [[point] for point in points]:
-                    draw_line(label, line, value, options.thickness)
-    return label
+    shapes = [
+        Shape(
+            shape.get("label") or "",
+            partial(_paint, shape, options.thickness, where),
+            _number(shape, "z_order", where) if shape.get("z_order") else 0.0,
+        )
+        for shape in _shapes(image, options, Counter())
+    ]
+    return draw(shapes, names, options.order or "file", declared, size, where)
 
 
-def _draw_mask(label: Pixels, shape: ElementTree.Element, value: int, where: str) -> None:
+def _paint(shape: ElementTree.Element, thickness: int, where: str, canvas: Canvas, value: int) -> Box:
+    if shape.tag == "mask":
+        return _paint_mask(canvas, shape, value, where)
+    if shape.tag == "box":
+        x0, y0, x1, y1 = (_number(shape, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
+        box = turned_box((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, _turn(shape, where), where)
+        return fill_polygon(canvas, box, value)
+    if shape.tag == "ellipse":
+        x, y, rx, ry = (_number(shape, key, where) for key in ("cx", "cy", "rx", "ry"))
+        points_of([(x, y), (rx, ry)], where, least=2)
+        return fill_ellipse(canvas, (x, y), (rx, ry), _turn(shape, where), value)
+    texts = [pair.split(",") for pair in (shape.get("points") or "").split(";")]
+    points = points_of(texts, where, least={"polygon": 3, "polyline": 2}.get(shape.tag, 1))
+    if shape.tag == "polygon":
+        return fill_polygon(canvas, points, value)
+    touched = NOWHERE
+    for line in [points] if shape.tag == "polyline" else [[point] for point in points]:
+        touched = around(touched, draw_line(canvas, line, value, thickness))
+    return touched
+
+
+def _paint_mask(canvas: Canvas, shape: ElementTree.Element, value: int, where: str) -> Box:
     left, top, width, height = (int(_number(shape, key, where)) for key in ("left", "top", "width", "height"))
-    if min(left, top) < 0 or min(width, height) < 1 or top + height > label.shape[0] or left + width > label.shape[1]:
+    reaches = min(left, top) < 0 or top + height > canvas.shape[0] or left + width > canvas.shape[1]
+    if reaches or min(width, height) < 1:
         raise DataError(f"{where} holds a mask that reaches out of its picture.")
     try:
         runs = [int(run) for run in (shape.get("rle") or "").split(",")]
     except ValueError:
         raise DataError(f"{where} holds a mask without run lengths.") from None
     mask = fill_runs(runs, width * height, where).reshape(height, width)
-    label[top : top + height, left : left + width][mask] = value
-
-
-def _draw_box(label: Pixels, shape: ElementTree.Element, value: int, where: str) -> None:
-    x0, y0, x1, y1 = (_number(shape, key, where) for key in ("xtl", "ytl", "xbr", "ybr"))
-    fill_polygon(label, turned_box((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, _turn(shape, where), where), value)
+    return paint_mask(canvas, mask, top, left, value, where)
 
 
 def turned_box(
@@ -214,7 +229,7 @@ def _read_masks(tree: Tree, labelmap: File, options: Options) -> Foreign:
             foreign.skipped.append(Skipped(file.where, f"its picture {name} is missing, or there are several"))
             continue
         split = splits.get(name, ALL)
-        records.append(Record(name, split, pictures[0], pictures[0].suffix, partial(_colors, file, table)))
+        records.append(Record(name, split, pictures[0], pictures[0].suffix, partial(_colors, file, table), file.where))
     foreign.records = records
     return foreign
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from deeplabv3p.data.classes import MAX_CLASSES, default_colors
 from deeplabv3p.data.convert.formats import Options
+from deeplabv3p.data.convert.tally import BACKGROUND_NAMES, Drawn, Tally
 from deeplabv3p.data.dataset import IMAGE_SUFFIXES
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
@@ -26,7 +28,6 @@ ALL = "all"
 BACKGROUND = ClassInfo("background", (0, 0, 0))
 IGNORED_NAME = "__ignore__"
 """labelme's name of pixels that count nowhere; its label lists may hold it."""
-_BACKGROUND_NAMES = {"background", "_background_"}
 
 
 class Content(Protocol):
@@ -64,14 +65,17 @@ class Record:
         suffix: its kind, such as ``.jpg``.
         label: called with the picture's (height, width) as ``read_image`` gives it; returns uint8 [H, W], 0 to K - 1
             and IGNORE, in that size or, for a picture that EXIF turns by 90 degrees, in the stored one. Raises
-            DataError, and then the picture is left out and the report says why.
+            DataError, and then the picture is left out and the report says why. Where it is drawn from annotations,
+            their tally comes with it.
+        origin: the file that annotates it, for people.
     """
 
     name: str
     split: str
     image: Content
     suffix: str
-    label: Callable[[Size], Pixels]
+    label: Callable[[Size], Pixels | Drawn]
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,31 +89,43 @@ class Skipped:
 @dataclass
 class Foreign:
     """A source that was understood: its classes in label order, its records in the order of the lists, and what there
-    is to say about it: ``notes`` for people, ``skipped`` files that cannot become records."""
+    is to say about it: ``notes`` for people, ``skipped`` files that cannot become records, ``dropped`` annotations that
+    cannot be drawn, by the reason, and how many are ``drawable`` (None: there are only label maps)."""
 
     classes: tuple[ClassInfo, ...]
     records: Sequence[Record]
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    drawable: int | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """What the reader dropped, as a tally of its own."""
+        return Tally(dropped=Counter(self.dropped))
 
 
 class Names:
     """Class names of annotations → labels, by the rules of :class:`Options`.
 
-    ``found`` are the names in the source, in label order. A name that ends up nowhere is an error here, before any
-    file is written; with ``others`` it is a note.
+    ``found`` are the names in the source, in label order; outer and double blanks do not make another name. A name that
+    ends up nowhere is an error here, before any file is written; with ``others`` it is a note.
     """
 
     def __init__(self, options: Options, found: Iterable[str], where: str) -> None:
-        names = [name for name in dict.fromkeys(found) if name not in {*_BACKGROUND_NAMES, IGNORED_NAME}]
-        self.notes: list[str] = []
+        raw = list(dict.fromkeys(found))
+        tidy = list(dict.fromkeys(_tidy(name) for name in raw))
+        names = [name for name in tidy if not _is_background(name) and name != IGNORED_NAME]
+        self.notes = _look_alike(raw)
         self._options = options
-        background = options.unlabelled == "background"
+        # Where what is not annotated is ignored, background is a class like any other, if somebody has drawn it.
+        background = options.unlabelled == "background" or any(_is_background(name) for name in tidy)
         if options.classes is None:
             classes = colored(names, background=background)
         else:
             classes = tuple(item for item in options.classes.classes if item.name != IGNORED_NAME)
-            if background and classes and classes[0].name.lower() not in _BACKGROUND_NAMES:
+            has = bool(classes) and _is_background(classes[0].name)
+            if options.unlabelled == "background" and classes and not has:
                 colors = {item.color for item in classes}
                 if not options.classes.explicit_colors or BACKGROUND.color in colors:
                     classes = colored([item.name for item in classes])
@@ -117,10 +133,11 @@ class Names:
                     classes = (BACKGROUND, *classes)
                 self.notes.append("the class file has no background: it is label 0, the first class of the file is 1")
         check_count(len(classes), where)
+        if "" in names:
+            raise DataError(f"{where} has annotations without a name. Name them, or remove them.")
         self.classes = classes
-        self._labels = {item.name: label for label, item in enumerate(classes)}
-        if options.classes is None:  # the classes' names are without outer and double blanks
-            self._labels |= {name: self._labels[_tidy(name)] for name in names}
+        self._labels = {_tidy(item.name): label for label, item in enumerate(classes)}
+        self._background = next((label for label, item in enumerate(classes) if _is_background(item.name)), None)
         unknown = [name for name in names if name not in self._labels]
         if unknown:
             shown = ", ".join(f"'{name}'" for name in unknown[:5]) + (", …" if len(unknown) > 5 else "")
@@ -137,13 +154,21 @@ class Names:
         """The label of pixels without annotation."""
         return 0 if self._options.unlabelled == "background" else IGNORE
 
+    def has(self, name: str) -> bool:
+        """Whether a name is a class, or has a meaning of its own: background, ignored."""
+        name = _tidy(name)
+        return name in self._labels or name == IGNORED_NAME or _is_background(name)
+
     def label(self, name: str) -> int:
         """The label of an annotation."""
+        name = _tidy(name)
         if name == IGNORED_NAME:
             return IGNORE
         if name in self._labels:
             return self._labels[name]
-        return IGNORE if self._options.others == "ignore" and name not in _BACKGROUND_NAMES else self.unlabelled
+        if _is_background(name):
+            return self.unlabelled if self._background is None else self._background
+        return IGNORE if self._options.others == "ignore" else self.unlabelled
 
     def canvas(self, declared: Size | None, size: Size, where: str) -> Pixels:
         """A label map without annotations in the size that the annotations were ``declared`` to be drawn in (None:
@@ -154,6 +179,34 @@ class Names:
                 "(height x width)."
             )
         return np.full(declared or size, self.unlabelled, np.uint8)
+
+
+def _is_background(name: str) -> bool:
+    return name.lower() in BACKGROUND_NAMES
+
+
+def _look_alike(names: Sequence[str]) -> list[str]:
+    """What there is to say about names that differ only in blanks, which are one class, or in case, which are not."""
+    notes = []
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_tidy(name)].append(name)
+    for tidy, same in groups.items():
+        if len(same) > 1:
+            notes.append(f"{_quoted(same)} differ only in blanks: they are one class, '{tidy}'")
+    cases: dict[str, list[str]] = defaultdict(list)
+    for tidy in groups:
+        cases[tidy.casefold()].append(tidy)
+    notes += [
+        f"{_quoted(same)} differ only in upper and lower case: they are {len(same)} classes"
+        for same in cases.values()
+        if len(same) > 1 and not _is_background(same[0])
+    ]
+    return notes
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
 
 
 def colored(names: Sequence[str], *, background: bool = True) -> tuple[ClassInfo, ...]:

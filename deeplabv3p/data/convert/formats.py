@@ -21,6 +21,8 @@ class Options:
             ignored pixels.
         unlabelled: what pixels without annotation are: label 0, a class called background, or ignored.
         thickness: pixels across a line, and across a point.
+        order: what is drawn first: the larger shapes, so that the smaller lie on top, or those that come first in the
+            file; None: what :attr:`Format.order` says.
         polygon_only: leave out all shapes but polygons.
         boxes: fill boxes, too, where an export holds some.
         min_pixels: leave out pictures with fewer annotated pixels.
@@ -29,13 +31,15 @@ class Options:
         void_width: SBD: ignore so many pixels on each side of a boundary, as VOC's own label maps do (theirs: 2).
         images, labels: RGB masks: the folders of pictures and of masks.
         label_suffix: RGB and instance masks: what a mask's name has behind the picture's.
-        class_name: instance masks: the name of the class.
+        class_name: instance masks, and VIA's regions without attributes: the name of the class.
+        attribute: VIA: the attribute of regions that is their class; None: the only one, or one of a usual name.
     """
 
     classes: ClassList | None = None
     others: Literal["error", "unlabelled", "ignore"] = "error"
     unlabelled: Literal["background", "ignore"] = "background"
     thickness: int = 5
+    order: Literal["area", "file"] | None = None
     polygon_only: bool = False
     boxes: bool = False
     min_pixels: int = 0
@@ -46,6 +50,7 @@ class Options:
     labels: str = "labels"
     label_suffix: str | None = None
     class_name: str = "object"
+    attribute: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Format:
         module: the module of this package whose ``read(tree, options)`` reads it.
         options: the names of those fields of :class:`Options` that it knows.
         archives: the files that ``download`` gets, by their names in the manifest.
+        order: which shapes lie on top: those that come later in the "file", where the format has an order of depth,
+            else those of the smaller "area".
         by_hand: why there is nothing to download, and where people get it.
     """
 
@@ -69,6 +76,7 @@ class Format:
     options: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     by_hand: str | None = None
+    order: Literal["area", "file"] = "file"
 
 
 _CLASSES = ("classes", "others", "unlabelled")
@@ -90,8 +98,9 @@ FORMATS = {
             "COCO's instances JSON, or any file of that form, or COCO-Stuff label maps",
             "the annotations (.json, or an archive or folder of them) and the pictures (train2017.zip, val2017.zip, …)",
             "coco",
-            (*_CLASSES, "min_pixels", "annotation"),
+            (*_CLASSES, "order", "min_pixels", "annotation"),
             ("annotations_trainval2017.zip", "val2017.zip", "train2017.zip", "stuffthingmaps_trainval2017.zip"),
+            order="area",
         ),
         Format(
             "ade20k",
@@ -138,7 +147,7 @@ FORMATS = {
             "labelme JSON files, pictures beside them or inside",
             "folders or archives of .json files",
             "labelme",
-            (*_CLASSES, "thickness", "polygon_only"),
+            (*_CLASSES, "order", "thickness", "polygon_only"),
             by_hand=_OWN,
         ),
         Format(
@@ -146,7 +155,7 @@ FORMATS = {
             "CVAT exports: for images 1.1 (XML), or segmentation mask 1.1",
             "the export (.zip or folder), and a folder of the pictures where it was made without them",
             "cvat",
-            (*_CLASSES, "thickness", "boxes"),
+            (*_CLASSES, "order", "thickness", "boxes"),
             by_hand=_OWN,
         ),
         Format(
@@ -154,7 +163,33 @@ FORMATS = {
             "Label Studio JSON with polygonlabels and brushlabels",
             "the JSON export and a folder of the pictures",
             "labelstudio",
-            (*_CLASSES, "boxes"),
+            (*_CLASSES, "order", "boxes"),
+            by_hand=_OWN,
+            order="area",
+        ),
+        Format(
+            "via",
+            "VGG Image Annotator: VIA 1 and 2 as JSON or CSV, VIA 3 projects",
+            "the project or annotations (.json, .csv) and a folder of the pictures",
+            "via",
+            (*_CLASSES, "order", "thickness", "boxes", "attribute", "class_name"),
+            by_hand=_OWN,
+            order="area",
+        ),
+        Format(
+            "supervisely",
+            "Supervisely projects: meta.json, and ann/ beside img/ with polygons and bitmaps",
+            "the project (folder or archive)",
+            "supervisely",
+            (*_CLASSES, "order", "thickness", "boxes"),
+            by_hand=_OWN,
+        ),
+        Format(
+            "roboflow",
+            "Roboflow's semantic segmentation masks: _classes.csv, NAME.jpg, NAME_mask.png",
+            "the export (folder or archive) with train/, valid/, test/",
+            "roboflow",
+            ("classes", "others"),
             by_hand=_OWN,
         ),
         Format(
@@ -186,8 +221,9 @@ FORMATS = {
             "Ultralytics segmentation: images/, labels/ with normalised polygons, data.yaml",
             "the folder or archive",
             "yolo",
-            (*_CLASSES,),
+            (*_CLASSES, "order"),
             by_hand=_OWN,
+            order="area",
         ),
     )
 }

@@ -24,7 +24,7 @@ def read_penn_fudan(tree: Tree, options: Options) -> Foreign:
         if not any(f"/{masks}/" in name for name in tree.files):
             continue
         foreign.records = [
-            Record(name, split_of(image.parent), image, image.suffix, partial(_label, mask))
+            Record(name, split_of(image.parent), image, image.suffix, partial(_label, mask), mask.where)
             for name, image, mask in find_pairs(tree, images, masks, suffixes, foreign)
         ]
         return foreign

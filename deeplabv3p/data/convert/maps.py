@@ -19,6 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 _EXACT = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
+EXIF_ORIENTATION = 0x0112
 MAX_PIXELS = 1 << 28  # of a label map
 
 
@@ -59,6 +60,18 @@ def _open(file: Content, *, colors: bool) -> npt.NDArray[np.generic]:
                 return np.asarray(picture.convert("RGB") if colors else picture)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{file.where} is no label map that can be read ({error}). Get the file again.") from None
+
+
+def size_as_seen(picture: Content) -> tuple[int, int]:
+    """(height, width) of a picture of any kind, turned as EXIF says, from its head. Raises DataError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(picture.read())) as opened:
+                turned = opened.getexif().get(EXIF_ORIENTATION, 1) in {5, 6, 7, 8}
+                return opened.size if turned else (opened.height, opened.width)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"{picture.where} is no picture that can be read ({error}). Get the file again.") from None
 
 
 def number_table(labels: Mapping[int, int]) -> npt.NDArray[np.uint16]:

@@ -27,7 +27,7 @@ def read_rgb_masks(tree: Tree, options: Options) -> Foreign:
             f"the sources hold no folders {options.images}/ and {options.labels}/; name them with --images, --labels."
         )
     foreign.records = [
-        Record(name, split_of(image.parent), image, image.suffix, partial(_label, mask, table, options))
+        Record(name, split_of(image.parent), image, image.suffix, partial(_label, mask, table, options), mask.where)
         for name, image, mask in pairs
     ]
     return foreign

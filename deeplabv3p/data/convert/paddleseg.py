@@ -59,7 +59,9 @@ def _records(tree: Tree, file: File, table: npt.NDArray[np.uint16], foreign: For
         pair = _cut(tree, file, line.strip())
         if pair is not None:
             image, label = pair
-            records.append(Record(image.stem, split_of(file.stem), image, image.suffix, partial(_label, label, table)))
+            records.append(
+                Record(image.stem, split_of(file.stem), image, image.suffix, partial(_label, label, table), label.where)
+            )
         elif is_picture(line.strip()) and tree.files.get(f"{file.parent}/{line.strip()}"):
             alone += 1
         else:

@@ -39,7 +39,7 @@ def _read(tree: Tree, classes: tuple[ClassInfo, ...], parts: list[tuple[str, str
         for image in (file for file in tree.inside(images) if file.suffix.lower() in {".jpg", ".png"}):
             if image.stem in labels:
                 label = partial(_label, labels[image.stem], table)
-                records.append(Record(image.stem, split, image, image.suffix, label))
+                records.append(Record(image.stem, split, image, image.suffix, label, labels[image.stem].where))
             else:
                 foreign.skipped.append(Skipped(image.where, "its label map is missing"))
     foreign.records = records

@@ -8,6 +8,7 @@ pixel too much on every side, and its lines of 3 pixels are 5 across.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,12 @@ import numpy.typing as npt
 from deeplabv3p.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+Canvas = npt.NDArray[Any]
+"""What is painted on, [H, W]: a label map, or the number of the shape that lies on top."""
 Points = Sequence[Sequence[float]]
+Box = tuple[slice, slice]
+"""Rows and columns outside of which nothing was painted."""
+NOWHERE: Box = (slice(0, 0), slice(0, 0))
 
 _MAX_COORDINATE = 1e6  # pixels; beyond is nonsense, and OpenCV's integers overflow
 
@@ -33,8 +39,8 @@ def points_of(values: object, where: str, *, least: int) -> npt.NDArray[np.float
     return points
 
 
-def fill_polygon(label: Pixels, points: Points | npt.NDArray[np.float64], value: int) -> None:
-    """Give ``value`` to the pixels of ``label``, uint8 [H, W], whose centres are inside a closed polygon.
+def fill_polygon(label: Canvas, points: Points | npt.NDArray[np.float64], value: int) -> Box:
+    """Give ``value`` to the pixels of ``label``, [H, W], whose centres are inside a closed polygon; returns where.
 
     Coordinates are (x, y) in pixels from the picture's top left corner: the first pixel's centre is (0.5, 0.5). Parts
     outside of the picture are cut off. Where the outline crosses itself the even-odd rule decides, so a ring with a
@@ -48,7 +54,7 @@ def fill_polygon(label: Pixels, points: Points | npt.NDArray[np.float64], value:
     left = min(max(0, int(np.floor(start[:, 0].min() - 0.5))), width)
     right = min(width, int(np.ceil(start[:, 0].max() + 0.5)))
     if top >= bottom or left >= right:
-        return
+        return NOWHERE
     # Downwards, whichever way the outline runs: two polygons that share an edge must round its crossings alike.
     upwards = start[:, 1:] > end[:, 1:]
     start, end = np.where(upwards, end, start), np.where(upwards, start, end)
@@ -65,12 +71,14 @@ def fill_polygon(label: Pixels, points: Points | npt.NDArray[np.float64], value:
     np.add.at(toggles, (row - top, column - left), 1)
     inside = np.bitwise_and(np.cumsum(toggles, axis=1, dtype=np.int64), 1)[:, :-1].astype(bool)
     label[top:bottom, left:right][inside] = value
+    return slice(top, bottom), slice(left, right)
 
 
-def draw_line(label: Pixels, points: Points | npt.NDArray[np.float64], value: int, thickness: int) -> None:
+def draw_line(label: Canvas, points: Points | npt.NDArray[np.float64], value: int, thickness: int) -> Box:
     """Draw an open line with round ends through (x, y) points: the pixels whose centres are at most half of
-    ``thickness`` from it. A single point is a disc."""
+    ``thickness`` from it. A single point is a disc. Returns where."""
     corners = np.asarray(points, np.float64)
+    touched = NOWHERE
     for start, end in zip(corners, corners[1:] if len(corners) > 1 else corners, strict=False):
         low, high = np.minimum(start, end) - thickness / 2, np.maximum(start, end) + thickness / 2
         left, top = (max(0, int(np.floor(side))) for side in low)
@@ -83,21 +91,45 @@ def draw_line(label: Pixels, points: Points | npt.NDArray[np.float64], value: in
         at = np.clip(at, 0, 1)
         away = np.hypot(x - start[0] - at * along[0], y - start[1] - at * along[1])
         part[away <= thickness / 2] = value
+        touched = around(touched, (slice(top, top + part.shape[0]), slice(left, left + part.shape[1])))
+    return touched
 
 
-def draw_circle(label: Pixels, points: Points | npt.NDArray[np.float64], value: int) -> None:
-    """Fill a circle given by its centre and a point on it."""
+def draw_circle(label: Canvas, points: Points | npt.NDArray[np.float64], value: int) -> Box:
+    """Fill a circle given by its centre and a point on it; returns where."""
     (x, y), (to_x, to_y) = np.asarray(points, np.float64)
     radius = float(np.hypot(to_x - x, to_y - y))
-    fill_ellipse(label, (x, y), (radius, radius), 0.0, value)
+    return fill_ellipse(label, (x, y), (radius, radius), 0.0, value)
 
 
-def fill_ellipse(label: Pixels, center: Sequence[float], radii: Sequence[float], degrees: float, value: int) -> None:
-    """Fill an ellipse with half axes ``radii``, turned clockwise by ``degrees``."""
+def fill_ellipse(label: Canvas, center: Sequence[float], radii: Sequence[float], degrees: float, value: int) -> Box:
+    """Fill an ellipse with half axes ``radii``, turned clockwise by ``degrees``; returns where."""
     angle, turn = np.linspace(0, 2 * np.pi, 256, endpoint=False), np.deg2rad(degrees)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
     turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], axis=1)
-    fill_polygon(label, turned + np.asarray(center, np.float64), value)
+    return fill_polygon(label, turned + np.asarray(center, np.float64), value)
+
+
+def paint_mask(label: Canvas, mask: npt.NDArray[np.bool_], top: int, left: int, value: int, where: str) -> Box:
+    """Give ``value`` to the pixels of a mask, bool [h, w], the first at (``top``, ``left``); returns where.
+
+    Raises:
+        DataError: it reaches out of the picture.
+    """
+    height, width = mask.shape
+    if left < 0 or top < 0 or top + height > label.shape[0] or left + width > label.shape[1]:
+        raise DataError(f"{where} holds a mask that reaches out of its picture.")
+    box = slice(top, top + height), slice(left, left + width)
+    label[box][mask] = value
+    return box
+
+
+def around(one: Box, other: Box) -> Box:
+    """The box around two boxes."""
+    if NOWHERE in (one, other):
+        return one if other == NOWHERE else other
+    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return rows, columns
 
 
 def box_corners(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:

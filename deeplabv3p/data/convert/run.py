@@ -21,7 +21,7 @@ from deeplabv3p.data.convert.writer import write_dataset
 from deeplabv3p.errors import DataError
 from deeplabv3p.progress import Progress, silent
 
-_VERSION = 1  # raise it whenever a conversion would come out differently
+_VERSION = 2  # raise it whenever a conversion would come out differently
 
 
 def convert(
@@ -32,6 +32,7 @@ def convert(
     *,
     link: bool = False,
     overwrite: bool = False,
+    checking: Progress = silent,
     unpacking: Progress = silent,
     progress: Progress = silent,
 ) -> Conversion:
@@ -48,6 +49,7 @@ def convert(
         options: what is asked of the format.
         link: make hard links of pictures that are files on the same disk, instead of copies.
         overwrite: convert again where ``output`` holds a conversion of something else.
+        checking: told about bytes of tar files and single files that are compared with those of an earlier call.
         unpacking: told about bytes of compressed tar files, which cannot be read in place.
         progress: told about pictures.
 
@@ -57,6 +59,7 @@ def convert(
             cannot be written.
     """
     chosen, options = find_format(format_name), options or Options()
+    options = dataclasses.replace(options, order=options.order or chosen.order)
     paths = [Path(source) for source in sources]
     root = Path(output)
     for path in paths:
@@ -65,7 +68,7 @@ def convert(
     asked = {name: getattr(options, name) for name in chosen.options}
     if options.classes is not None and "classes" in asked:
         asked["classes"] = dataclasses.asdict(options.classes)
-    meaning = [_VERSION, format_name, asked, fingerprint(paths)]
+    meaning = [_VERSION, format_name, asked, fingerprint(paths, checking)]
     key = hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
     found = find_conversion(root, key, overwrite)
     if found is not None:

@@ -35,13 +35,22 @@ def open_tree(sources: Sequence[Path], scratch: Path, progress: Progress = silen
     """
     found: list[File] = []
     notes: list[str] = []
+    seen: set[str] = set()  # files on the disk: a source may lie in another one
     with ExitStack() as stack:
         for number, (source, prefix) in enumerate(zip(sources, _prefixes(sources), strict=True)):
             try:
                 if source.is_dir():
-                    found += _folder(source, prefix)
+                    inside = _folder(source, prefix)
+                    new = [file for file in inside if _real(file) not in seen]
+                    seen |= {_real(file) for file in new}
+                    found += new
+                    if twice := len(inside) - len(new):
+                        notes.append(f"{twice:,} files of {source} are in another source, too: they are read once")
                 elif not is_archive(source):
-                    found.append(_single(source, prefix))
+                    single = _single(source, prefix)
+                    if _real(single) not in seen:
+                        found.append(single)
+                    seen.add(_real(single))
                 elif zipfile.is_zipfile(source):
                     found += zip_files(source, prefix, stack, notes)
                 else:
@@ -63,9 +72,10 @@ def open_tree(sources: Sequence[Path], scratch: Path, progress: Progress = silen
         yield Tree(found, notes)
 
 
-def fingerprint(sources: Sequence[Path]) -> list[str]:
+def fingerprint(sources: Sequence[Path], progress: Progress = silent) -> list[str]:
     """What tells whether sources are the same as the last time: of files in folders name, size and time of change; of
-    archives name, size, and the SHA-256 of the first and last MiB (a zip file's index is in the last).
+    zip files the index, which has name, size and CRC-32 of every file; of other archives and of single files the
+    SHA-256 of all their bytes, ``progress`` being told about these.
 
     Raises:
         DataError: a source is missing or cannot be read.
@@ -78,17 +88,36 @@ def fingerprint(sources: Sequence[Path]) -> list[str]:
                     info = path.stat()
                     marks.append(f"{prefix}/{name} {info.st_size} {info.st_mtime_ns}")
                 continue
-            with source.open("rb") as file:
-                size = source.stat().st_size
-                ends = file.read(_BLOCK)
-                file.seek(max(0, size - _BLOCK))
-                ends += file.read(_BLOCK)
-            marks.append(f"{prefix} {size} {hashlib.sha256(ends).hexdigest()}")
+            marks.append(f"{prefix} {source.stat().st_size} {_digest(source, progress)}")
         except FileNotFoundError:
             raise DataError(f"the source {source} does not exist.") from None
         except OSError as error:
             raise DataError(f"cannot read {source}: {error.strerror}.") from None
     return marks
+
+
+def _digest(source: Path, progress: Progress) -> str:
+    """The SHA-256 of a file, or of a zip file's index: what is read of that is held to the CRC-32 in it."""
+    digest = hashlib.sha256()
+    if is_archive(source) and zipfile.is_zipfile(source):
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for info in archive.infolist():
+                    entry = (info.filename, info.file_size, info.CRC, info.external_attr, info.header_offset)
+                    digest.update(repr(entry).encode("utf-8", "backslashreplace"))
+            return digest.hexdigest()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):  # opening it will tell more
+            digest = hashlib.sha256()
+    total = source.stat().st_size
+    with source.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            progress(file.tell(), total)
+    return digest.hexdigest()
+
+
+def _real(file: File) -> str:
+    return os.path.realpath(file.path) if file.path is not None else file.where
 
 
 def _prefixes(sources: Sequence[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from deeplabv3p import files
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.convert.foreign import Skipped
+from deeplabv3p.data.convert.tally import Tally
 from deeplabv3p.data.dataset import open_dataset
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
@@ -30,7 +32,7 @@ class Conversion:
         pixels: of each class, over all pictures; ``ignored_pixels`` are those that count nowhere.
         pictures: with each class.
         skipped: files that were left out.
-        notes: what else there is to say.
+        notes: what else there is to say; ``warnings``: what may spoil a training.
         reused: nothing was done, because the dataset was there.
         resumed: pictures that a conversion that was cut off had already done.
     """
@@ -43,6 +45,7 @@ class Conversion:
     pictures: tuple[int, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     reused: bool = False
     resumed: int = 0
 
@@ -90,13 +93,23 @@ def write_state(root: Path, state: dict[str, Any]) -> None:
     files.write_text(root / STATE, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_journal(root: Path) -> set[str]:
-    """The names of pictures that a conversion that was cut off had done."""
+def read_journal(root: Path) -> dict[str, Tally]:
+    """The pictures that a conversion that was cut off had done, by name, with their annotations."""
     try:
         text = (root / JOURNAL).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return set()
-    return set(text.split("\n")[:-1])  # a last line without its end was cut off
+        return {}
+    done: dict[str, Tally] = {}
+    for line in text.split("\n")[:-1]:  # a last line without its end was cut off
+        name, _, counts = line.partition("\t")
+        with contextlib.suppress(ValueError, RecursionError):
+            done[name] = Tally.from_json(json.loads(counts))
+    return done
+
+
+def journal_line(name: str, tally: Tally) -> str:
+    """The line of a picture that is done."""
+    return f"{name}\t{json.dumps(tally.as_json(), ensure_ascii=False)}\n"
 
 
 def _is_whole(root: Path, state: dict[str, Any]) -> bool:
@@ -123,6 +136,7 @@ def from_state(root: Path, state: dict[str, Any], *, reused: bool = True, resume
         tuple(item["pictures"] for item in classes),
         tuple(Skipped(item["file"], item["reason"]) for item in state["skipped"]),
         tuple(state["notes"]),
+        tuple(state.get("warnings", ())),
         reused,
         resumed,
     )

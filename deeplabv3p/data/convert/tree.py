@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from deeplabv3p.data.dataset import IMAGE_SUFFIXES
 from deeplabv3p.errors import DataError
 
 
@@ -64,6 +66,48 @@ class Tree:
             return []
         return [f for f in self._by_base.get(parts[-1], []) if PurePosixPath(f.name).parts[-len(parts) :] == parts]
 
+    def documents(self, *suffixes: str) -> list[File]:
+        """The files with one of these suffixes, in lower case, those of the same content once: an annotation file is
+        often copied beside the pictures, too. What is left out is told in ``notes``.
+
+        Raises:
+            DataError: a file that may be a copy cannot be read.
+        """
+        found = [file for file in self.files.values() if file.suffix.lower() in suffixes]
+        by_size: dict[int, list[File]] = defaultdict(list)
+        for file in found:
+            by_size[file.size].append(file)
+        copies: dict[str, File] = {}
+        for same in by_size.values():
+            first: dict[bytes, File] = {}
+            for file in same if len(same) > 1 else ():
+                original = first.setdefault(hashlib.sha256(file.read()).digest(), file)
+                if original is not file:
+                    copies[file.name] = original
+        for name, original in copies.items():
+            note = f"{self.files[name].where} is a copy of {original.where}: it is read once"
+            if note not in self.notes:
+                self.notes.append(note)
+        return [file for file in found if file.name not in copies]
+
+    def picture(self, near: File, *names: str) -> File:
+        """The picture that one of ``names`` means in a file ``near`` it, as :meth:`beside` finds it, the first first.
+
+        Raises:
+            DataError: it is missing, is there several times, or is of a kind that training does not read.
+        """
+        for name in names:
+            found = self.beside(near, name)
+            if found is not None:
+                if found.suffix.lower() not in IMAGE_SUFFIXES:
+                    raise DataError(f"its picture {found.where} is of a kind that is not read ({found.suffix or '-'}).")
+                return found
+        base = PurePosixPath(names[0].replace("\\", "/")).name
+        several = self.ending(base) if base else []
+        if len(several) > 1:
+            raise DataError(f"its picture '{base}' is there {len(several)} times: {_listed(several)}.")
+        raise DataError(f"its picture '{names[0]}' is missing.")
+
     def one(self, tail: str) -> File | None:
         """The file with this end of its path: the one in the fewest folders; None if there is none."""
         found = self.ending(tail)
@@ -100,6 +144,11 @@ class Tree:
                 tied = len(ranked) > 1 and _common(ranked[0].name, near.name) == _common(ranked[1].name, near.name)
                 return None if tied else ranked[0]
         return None
+
+
+def _listed(files: Sequence[File]) -> str:
+    shown = ", ".join(file.where for file in files[:3])
+    return shown + (", …" if len(files) > 3 else "")
 
 
 def _common(a: str, b: str) -> int:

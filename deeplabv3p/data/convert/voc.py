@@ -50,7 +50,7 @@ def read_voc_augment(tree: Tree, options: Options) -> Foreign:
                 foreign.skipped.append(Skipped(name, "its picture is missing" if label else "its label map is missing"))
                 continue
             read = partial(_label, label, options.void_width)
-            records.append(Record(name, split, pictures[name], ".jpg", read))
+            records.append(Record(name, split, pictures[name], ".jpg", read, label.where))
     foreign.records = records
     return foreign
 

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,19 @@ from PIL import Image
 from deeplabv3p import files
 from deeplabv3p.data.classes import VOID_COLOR, ClassList, save_classes
 from deeplabv3p.data.convert.foreign import Content, Foreign, Pixels, Record, Skipped
+from deeplabv3p.data.convert.maps import EXIF_ORIENTATION
 from deeplabv3p.data.convert.state import (
     CLASSES,
     JOURNAL,
     Conversion,
     from_state,
+    journal_line,
     read_journal,
     read_state,
     write_state,
 )
+from deeplabv3p.data.convert.tally import Drawn, Outcome, Tally, count_labels, judge, require_something
+from deeplabv3p.data.convert.twice import without_doubles
 from deeplabv3p.data.dataset import IMAGE_SUFFIXES
 from deeplabv3p.data.decode import read_image, read_label
 from deeplabv3p.errors import DataError
@@ -45,7 +49,6 @@ from deeplabv3p.progress import Progress, silent
 from deeplabv3p.spec import ClassInfo
 
 _PART = ".part-"
-_EXIF_ORIENTATION = 0x0112
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     5: lambda label: label.T,
     6: lambda label: np.rot90(label, -1),
@@ -68,15 +71,17 @@ def write_dataset(
     """Write the records to ``root``. See :func:`deeplabv3p.data.convert.run.convert` for what the arguments mean.
 
     Raises:
-        DataError: nothing can be converted, or the disk cannot be written.
+        DataError: nothing can be converted, nothing but background would be, or the disk cannot be written.
     """
     if not foreign.records:
         reason = f" {foreign.skipped[0].file}: {foreign.skipped[0].reason}" if foreign.skipped else ""
         raise DataError(f"no picture with annotations was found.{reason}")
+    require_something(foreign.tally, foreign.drawable)
+    records, twice, several = without_doubles(foreign.records)
     before = read_state(root)
     going_on = before is not None and before["key"] == key and not before["complete"] and not overwrite
     job = _Job(root, ClassList(foreign.classes, explicit_colors=True), link)
-    names = _file_names(foreign.records)
+    names = _file_names(records)
     try:
         save_classes(root / CLASSES, foreign.classes)  # first: it refuses names that cannot be stored
         for folder in (root / "images", root / "labels"):
@@ -89,37 +94,42 @@ def write_dataset(
         if not going_on:
             (root / JOURNAL).unlink(missing_ok=True)
         done = read_journal(root)
-        outcome = _run(job, foreign.records, names, done, progress)
+        outcome, splits, left_out, resumed = _run(job, records, names, done, progress)
     except OSError as error:
         raise DataError(
             f"cannot write to {root}: {error.strerror or error}. Free some space or choose another folder; the same "
             "command goes on from here."
         ) from None
-    skipped = [*foreign.skipped, *outcome.skipped]
-    if not outcome.splits:
-        first = (outcome.skipped or skipped)[0]
+    skipped = [*foreign.skipped, *left_out]
+    if not splits:
+        first = (left_out or skipped)[0]
         raise DataError(f"no picture could be converted. {first.file}: {first.reason}")
-    for old in set(state["splits"]) - set(outcome.splits):  # lists of an earlier conversion into this folder
+    outcome.tally.add(foreign.tally)
+    outcome.left_out = len(skipped)
+    counted, warnings = judge(outcome, foreign.classes)
+    for old in set(state["splits"]) - set(splits):  # lists of an earlier conversion into this folder
         (root / f"{old}.txt").unlink(missing_ok=True)
-    for split, listed in outcome.splits.items():
+    for split, listed in splits.items():
         files.write_text(root / f"{split}.txt", "".join(f"{name}\n" for name in listed))
-    notes = [*foreign.notes]
+    notes = [*foreign.notes, *twice, *counted]
     if link and job.copied:
         notes.append(f"{job.copied} pictures could not be linked (from an archive, or another disk) and are copies")
     state |= {
         "complete": True,
-        "splits": {split: len(listed) for split, listed in outcome.splits.items()},
+        "splits": {split: len(listed) for split, listed in splits.items()},
         "classes": [
             {"name": item.name, "color": list(item.color), "pixels": int(pixels), "pictures": int(pictures)}
             for item, pixels, pictures in zip(foreign.classes, outcome.pixels, outcome.pictures, strict=False)
         ],
         "ignored_pixels": int(outcome.pixels[IGNORE]),
         "notes": notes,
+        "warnings": [*several, *warnings],
+        "annotations": outcome.tally.as_json(),
         "skipped": [asdict(item) for item in skipped],
     }
     write_state(root, state)
     (root / JOURNAL).unlink(missing_ok=True)
-    return from_state(root, state, reused=False, resumed=outcome.resumed)
+    return from_state(root, state, reused=False, resumed=resumed)
 
 
 def write_label(path: Path, label: Pixels, classes: Sequence[ClassInfo]) -> None:
@@ -150,8 +160,8 @@ class _Job:
     link: bool
     copied: int = 0
 
-    def convert(self, record: Record, name: str) -> npt.NDArray[np.int64]:
-        """Write a picture and its label map; returns the pixels of each label, int64 [256]."""
+    def convert(self, record: Record, name: str) -> tuple[npt.NDArray[np.int64], Tally]:
+        """Write a picture and its label map; returns the pixels of each label, int64 [256], and its annotations."""
         image_path = self.root / "images" / f"{name}{record.suffix}"
         with _beside(image_path) as temporary:
             if not self._put(record.image, temporary):
@@ -161,10 +171,12 @@ class _Job:
             except DataError as error:  # which names a file that the user does not know
                 raise DataError(str(error).replace(str(temporary), record.image.where)) from None
             size = (image.shape[0], image.shape[1])
-            label = _turned(record.label(size), size, temporary, record.image.where)
+            drawn = record.label(size)
+            made, tally = drawn if isinstance(drawn, Drawn) else (drawn, Tally())
+            label = _turned(made, size, temporary, record.image.where)
             check_label(label, len(self.class_list.classes), record.image.where)
             write_label(self.label_path(name), label, self.class_list.classes)
-        return _count(label)
+        return count_labels(label), tally
 
     def check(self, record: Record, name: str) -> npt.NDArray[np.int64] | None:
         """The pixels of each label of a picture that is done; None if it is not there after all."""
@@ -173,7 +185,7 @@ class _Job:
             label = read_label(self.label_path(name), self.class_list, IGNORE)
         except DataError:
             return None
-        return _count(label) if label.shape == image.shape[:2] else None
+        return count_labels(label) if label.shape == image.shape[:2] else None
 
     def label_path(self, name: str) -> Path:
         return self.root / "labels" / f"{name}.png"
@@ -194,16 +206,12 @@ def _turned(label: Pixels, size: tuple[int, int], image: Path, where: str) -> Pi
     if label.shape == size:
         return label
     with Image.open(image) as picture:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     if orientation in _TURNS and label.shape == size[::-1]:
         return np.ascontiguousarray(_TURNS[orientation](label))
     raise DataError(
         f"{where} is {size[0]}x{size[1]} and its label map {label.shape[0]}x{label.shape[1]} (height x width)."
     )
-
-
-def _count(label: Pixels) -> npt.NDArray[np.int64]:
-    return np.bincount(label.ravel(), minlength=256).astype(np.int64)
 
 
 @contextlib.contextmanager
@@ -220,22 +228,20 @@ def _beside(path: Path) -> Iterator[Path]:
 # All pictures
 
 
-@dataclass
-class _Outcome:
-    pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    pictures: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    splits: dict[str, list[str]] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
-    resumed: int = 0
+_Counts = tuple[npt.NDArray[np.int64], Tally]
 
 
-def _run(job: _Job, records: Sequence[Record], names: Sequence[str], done: set[str], progress: Progress) -> _Outcome:
-    outcome = _Outcome()
+def _run(
+    job: _Job, records: Sequence[Record], names: Sequence[str], done: dict[str, Tally], progress: Progress
+) -> tuple[Outcome, dict[str, list[str]], list[Skipped], int]:
+    """Convert all; returns what it came to, the names of each split, what was left out, and how many were ``done``."""
+    outcome, skipped, resumed = Outcome(), list[Skipped](), 0
+    splits: dict[str, list[str]] = {}
 
-    def work(index: int) -> tuple[npt.NDArray[np.int64] | DataError, bool]:
+    def work(index: int) -> tuple[_Counts | DataError, bool]:
         record, name = records[index], names[index]
         if name in done and (counts := job.check(record, name)) is not None:
-            return counts, True
+            return (counts, done[name]), True
         try:
             return job.convert(record, name), False
         except DataError as error:
@@ -249,20 +255,19 @@ def _run(job: _Job, records: Sequence[Record], names: Sequence[str], done: set[s
             for index, (result, old) in enumerate(pool.map(work, range(len(records)))):
                 record, name = records[index], names[index]
                 if isinstance(result, DataError):
-                    outcome.skipped.append(Skipped(record.image.where, str(result)))
+                    skipped.append(Skipped(record.image.where, str(result)))
                 else:
-                    outcome.pixels += result
-                    outcome.pictures += result > 0
-                    outcome.splits.setdefault(record.split, []).append(name)
-                    outcome.resumed += old
+                    outcome.add_counts(result[0], job.class_list.classes, result[1])
+                    splits.setdefault(record.split, []).append(name)
+                    resumed += old
                     if not old:
-                        journal.write(f"{name}\n")
+                        journal.write(journal_line(name, result[1]))
                         journal.flush()
-                progress(index + 1, len(records), {"skipped": float(len(outcome.skipped))} if outcome.skipped else None)
+                progress(index + 1, len(records), {"skipped": float(len(skipped))} if skipped else None)
     finally:
         pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(cv2_threads)
-    return outcome
+    return outcome, splits, skipped, resumed
 
 
 def _file_names(records: Sequence[Record]) -> list[str]:

@@ -1,7 +1,8 @@
 """Ultralytics segmentation: a text file beside each picture, a polygon a line: class x y x y …, from 0 to 1.
 
-Later lines are drawn on top. Label files are found as Ultralytics does: ``images`` in the path becomes ``labels``. A
-picture without one has no object. Of ``data.yaml`` only ``names`` is read; splits are told by the folders.
+The format has no order of depth: smaller polygons lie on larger ones, as Ultralytics' own masks have it. Label files
+are found as Ultralytics does: ``images`` in the path becomes ``labels``. A picture without one has no object. Of
+``data.yaml`` only ``names`` is read; splits are told by the folders.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ import re
 from functools import partial
 from pathlib import PurePosixPath
 
-from deeplabv3p.data.convert.foreign import Foreign, Names, Pixels, Record, Size, is_picture, split_of
+import numpy as np
+import numpy.typing as npt
+
+from deeplabv3p.data.convert.foreign import Foreign, Names, Record, Size, is_picture, split_of
 from deeplabv3p.data.convert.formats import Options
-from deeplabv3p.data.convert.raster import fill_polygon, points_of
+from deeplabv3p.data.convert.paint import Shape, draw
+from deeplabv3p.data.convert.raster import Box, Canvas, fill_polygon, points_of
+from deeplabv3p.data.convert.tally import Drawn
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 
@@ -38,7 +44,8 @@ def read_yolo(tree: Tree, options: Options) -> Foreign:
         text = tree.files.get(str(PurePosixPath(*parts).with_suffix(".txt")))
         empty += text is None
         split = split_of(image.parent)
-        records.append(Record(image.stem, split, image, image.suffix, partial(_draw, text, found, names)))
+        draws = partial(_draw, text, found, names, options)
+        records.append(Record(image.stem, split, image, image.suffix, draws, text.where if text else ""))
     if not records:
         raise DataError("the sources hold no folder images/ with pictures.")
     if empty == len(records):
@@ -49,12 +56,11 @@ def read_yolo(tree: Tree, options: Options) -> Foreign:
     return foreign
 
 
-def _draw(file: File | None, found: list[str], names: Names, size: Size) -> Pixels:
-    label = names.canvas(None, size, "")
-    if file is None:
-        return label
-    for number, line in enumerate(file.read().decode("utf-8", "replace").splitlines(), 1):
-        words, where = line.split(), f"{file.where}: line {number}"
+def _draw(file: File | None, found: list[str], names: Names, options: Options, size: Size) -> Drawn:
+    shapes = []
+    text = file.read().decode("utf-8", "replace") if file is not None else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        words, where = line.split(), f"{file.where if file else ''}: line {number}"
         if not words:
             continue
         if not words[0].isdigit() or int(words[0]) >= len(found):
@@ -64,8 +70,12 @@ def _draw(file: File | None, found: list[str], names: Names, size: Size) -> Pixe
         points = points_of(words[1:], where, least=3)
         if points.min() < -0.01 or points.max() > 1.01:
             raise DataError(f"{where} has coordinates outside of 0 to 1.")
-        fill_polygon(label, points * (size[1], size[0]), names.label(found[int(words[0])]))
-    return label
+        shapes.append(Shape(found[int(words[0])], partial(_paint, points * (size[1], size[0]))))
+    return draw(shapes, names, options.order or "area", None, size, file.where if file else "")
+
+
+def _paint(points: npt.NDArray[np.float64], canvas: Canvas, value: int) -> Box:
+    return fill_polygon(canvas, points, value)
 
 
 def read_names(file: File) -> list[str]:

@@ -112,9 +112,12 @@ def test_labelme_lines_points_circles_and_masks(tmp_path):
     np.testing.assert_array_equal(label == 4, painted(((3, 6, 19, 22), 1)) > 0)  # a disc 3 pixels across is a block
     np.testing.assert_array_equal(label == 1, (x - 20) ** 2 + (y - 12) ** 2 < 16)
     np.testing.assert_array_equal(label[2:6, 25:31] == 3, mask)
+    with pytest.raises(DataError, match=r"of 5 annotations 5 are not used: 5 shapes that are not polygons"):
+        run("labelme", root, tmp_path / "only", polygon_only=True)
+    to_folder(root, {"a.json": labelme([*shapes, shape("line", block(0, 4, 0, 4))])})
     only = run("labelme", root, tmp_path / "only", polygon_only=True)
-    assert not labels_of(only, "all")["a"].any()
-    assert "5 shapes that are not polygons are left out" in only.notes
+    np.testing.assert_array_equal(labels_of(only, "all")["a"], painted(((0, 4, 0, 4), 1)))
+    assert "5 of 6 annotations are not used: 5 shapes that are not polygons" in only.warnings[0]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
@@ -218,7 +221,9 @@ def test_cvat_for_images(tmp_path):
     assert class_names(result) == ["background", "road", "car"]
     assert result.splits == {"train": 1}
     np.testing.assert_array_equal(labels_of(result, "train")["a"], CVAT_TRUTH)
-    assert result.notes == ("1 of 'cuboid' shapes are left out", "1 of boxes (--boxes fills them) are left out")
+    assert result.notes == (
+        "2 of 5 annotations are not used: 1 boxes (--boxes fills them), 1 shapes of the kind 'cuboid'",
+    )
     boxed = labels_of(run("cvat", archive, tmp_path / "boxed", boxes=True), "train")["a"]
     np.testing.assert_array_equal(boxed, np.where(painted(((16, 20, 20, 24), 1)) > 0, 2, CVAT_TRUTH))
 
@@ -378,8 +383,8 @@ def test_rgb_masks(tmp_path, split_first):
     index = regions(3)
     place = "{split}/{kind}/{name}" if split_first else "{kind}/{split}/{name}"
     content = {}
-    for split in ("train", "val"):
-        content[place.format(split=split, kind="img", name="a.jpg")] = encode(photo(), ".jpg")
+    for seed, split in enumerate(("train", "val")):
+        content[place.format(split=split, kind="img", name="a.jpg")] = encode(photo(seed), ".jpg")
         content[place.format(split=split, kind="ann", name="a_mask.png")] = encode(colors[index])
     content[place.format(split="val", kind="img", name="b.jpg")] = encode(photo(), ".jpg")
     root = to_folder(tmp_path / "in", content)

@@ -223,7 +223,7 @@ def coco_truth() -> np.ndarray:
 
 
 def test_coco_instances(tmp_path):
-    result = run("mscoco2017", coco_sources(tmp_path), tmp_path / "out")
+    result = run("mscoco2017", coco_sources(tmp_path), tmp_path / "out", order="file")
     assert class_names(result) == ["background", "person", "dog", "toothbrush"]
     np.testing.assert_array_equal(labels_of(result, "val")["000000000007"], coco_truth())
     assert not labels_of(result, "train")["000000000003"].any()
@@ -236,10 +236,11 @@ def test_coco_chosen_classes(tmp_path):
     with pytest.raises(DataError, match=r"'person', 'toothbrush', which the class file does not name"):
         run("mscoco2017", sources, tmp_path / "out", classes=chosen)
     truth = coco_truth()
-    result = run("mscoco2017", sources, tmp_path / "a", classes=chosen, others="unlabelled")
+    result = run("mscoco2017", sources, tmp_path / "a", classes=chosen, others="unlabelled", order="file")
     assert class_names(result) == ["background", "dog"]
     np.testing.assert_array_equal(labels_of(result, "val")["000000000007"], np.where(truth == 2, 1, 0))
-    result = run("mscoco2017", sources, tmp_path / "b", classes=chosen, others="ignore", unlabelled="ignore")
+    how = {"others": "ignore", "unlabelled": "ignore", "order": "file"}
+    result = run("mscoco2017", sources, tmp_path / "b", classes=chosen, **how)
     assert class_names(result) == ["dog"]
     np.testing.assert_array_equal(labels_of(result, "val")["000000000007"], np.where(truth == 2, 0, 255))
     result = run("mscoco2017", sources, tmp_path / "c", min_pixels=100)

@@ -281,7 +281,12 @@ def test_class_names_that_cannot_be_stored_are_refused_before_any_work(tmp_path)
     assert [item.name for item in result.classes] == ["background", "a", "a 1 2 3"]
     shapes[0]["label"] = "a  1 2  3"
     to_folder(root, {"a.json": as_json(content)})
-    with pytest.raises(DataError, match=r"again|cannot be stored"):
+    result = run("labelme", root, tmp_path / "blanks")  # blanks make no other name
+    assert [item.name for item in result.classes] == ["background", "a 1 2 3"]
+    assert "'a  1 2  3' and 'a 1 2 3' differ only in blanks: they are one class" in result.notes[0]
+    shapes[0]["label"] = " \t"
+    to_folder(root, {"a.json": as_json(content)})
+    with pytest.raises(DataError, match=r"again|cannot be stored|without a name"):
         run("labelme", root, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if file.suffix == ".png"
         ]
         classes = colored([str(number) for number in range(1, 255)])
-        convert_maps(maps, options.output_path, classes)
+        convert_maps(maps, options.output_path, classes, judged=False)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--classes_path", type=Path, default=classes, metavar="FILE", help="classes, label 0 first (default: VOC's)")
     add("--png_label_path", type=Path, required=True, metavar="DIR", help="folder for the label PNGs")
     add("--polygon_only", action="store_true", help="leave out all shapes but polygons")
+    choices = ("error", "unlabelled", "ignore")
+    text = "what becomes of shapes that the classes do not name"
+    add("--others", choices=choices, default="error", help=text)
     options = parser.parse_args(argv)
 
     from common.label_maps import convert_maps
@@ -27,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from deeplabv3p.data.convert.labelme import label_maps
     from deeplabv3p.data.convert.sources import open_tree
 
-    asked = Options(classes=load_classes(options.classes_path), polygon_only=options.polygon_only)
+    listed = load_classes(options.classes_path)
+    asked = Options(classes=listed, polygon_only=options.polygon_only, others=options.others)
     with open_tree([options.json_file_path], options.png_label_path) as tree:
-        names, maps = label_maps(tree, asked)
+        names, maps, dropped = label_maps(tree, asked)
         for note in names.notes:
             print(f"note: {note}")
-        convert_maps(maps, options.png_label_path, names.classes)
+        convert_maps(maps, options.png_label_path, names.classes, dropped=dropped)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = load_classes(options.classes_path) if options.classes_path else None
     asked = Options(classes=chosen, others="unlabelled", min_pixels=MIN_PIXELS)
     with open_tree([options.annotation_path], options.output_path) as tree:
-        names, found = read_annotations(tree, asked)
+        names, found, dropped, _ = read_annotations(tree, asked)
         for note in names.notes:
             print(f"note: {note}")
         for split in ("train", "val"):
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 continue
             some = [item for item in found if item.split == split]
             maps = [LabelMap(Path(i.file_name).stem, i.file_name, partial(i.draw, i.size)) for i in some]
-            written = convert_maps(maps, options.output_path / "labels", names.classes)
+            labels = options.output_path / "labels"
+            written = convert_maps(maps, labels, names.classes, dropped=dropped.get(split))
             files.write_text(options.output_path / f"{split}.txt", "".join(f"{name}\n" for name in written))
             print(f"written: {options.output_path / split}.txt")
         save_classes(options.output_path / "classes.txt", names.classes)

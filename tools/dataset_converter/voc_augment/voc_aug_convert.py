@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         mats = [file for file in tree.files.values() if file.suffix == ".mat"]
         variable = "GTcls" if semantic else "GTinst"
         maps = [LabelMap(file.stem, file.where, partial(_read, file, variable)) for file in mats]
-        convert_maps(maps, options.png_label_path, classes)
+        convert_maps(maps, options.png_label_path, classes, judged=semantic)
 
 
 def _read(file: File, variable: str) -> Pixels:
