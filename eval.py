@@ -25,12 +25,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     folder = check_output_folder(options.output_path)
     # Only now: these import NumPy and OpenCV, and the engine when the model is opened.
+    from common.classes import described, with_own
     from common.network import agreed_spec, find_artifact
     from common.report import Gallery, evaluation_sections, run_section, write_report, write_scores
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.score import evaluate, open_engines
     from deeplabv3p.inference import protocol
 
+    options = with_own(options)
     artifact, own_spec = find_artifact(options.model_path, options)
     spec, class_list = agreed_spec(own_spec, options, artifact.path)
     how = inference_flags.options_from(options, spec)
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts.append(("Engines", str(len(engines))))
         for name, value in facts:
             print(f"{name.lower()}: {value}")
+        print(described(spec.classes, options.classes_path, options.dataset_path))
         print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {protocol(engines[0], how)}", flush=True)
         gallery = Gallery(spec.classes)
         keep = _saver(folder, spec.classes, gallery) if options.save_result else gallery.add
@@ -120,7 +123,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="dataset folder: images/ and labels/, or VOC's, or of a pair list",
     )
     add("--dataset_file", required=True, metavar="FILE", help="list of the pictures to score, one a line")
-    add("--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: the model's own)")
+    add(
+        "--classes_path",
+        metavar="FILE",
+        help="class names, one a line, label 0 first (default: the dataset's, else the model's)",
+    )
     add(
         "--ignore_index",
         type=cli.label_or_none,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import cli
+from common.classes import described, resolve
 from common.console import ConsoleProgress
 from common.conversion_check import check_files, require_agreement
 from common.conversion_data import accuracy_control, calibration_pictures, check_flags
@@ -238,7 +239,9 @@ def _with_control(request: Request, spec: ModelSpec, targets: Sequence[Target]) 
     """The targets, those with control of the mIoU where --max_drop asks for it."""
     if request.max_drop is None or request.dataset_path is None or request.dataset_file is None:
         return list(targets)
-    classes = agreed_classes(spec, request.classes_path)
+    path = resolve(request.classes_path, request.dataset_path)
+    classes = agreed_classes(spec, path)
+    print(described(classes, path, request.dataset_path), flush=True)
     dataset = open_dataset(request.dataset_path, request.dataset_file, classes, spec.ignore_index)
     control = accuracy_control(dataset, request.sample_num, request.max_drop)
     return [dataclasses.replace(target, accuracy=control) if _is_controlled(target) else target for target in targets]

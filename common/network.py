@@ -9,7 +9,7 @@ from typing import Any
 
 from common import pretrained
 from common.cli import NO_LABEL, size_text
-from deeplabv3p.data.classes import ClassList, load_classes
+from deeplabv3p.data.classes import ClassList, default_colors, load_classes
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.models.registry import MODELS, ModelName
 from deeplabv3p.runtime import Runtime, keras_engine
@@ -107,26 +107,31 @@ def with_size(spec: ModelSpec, size_hw: tuple[int, int] | None, path: Path) -> M
     return spec.replace(input={"size_hw": size_hw})
 
 
+_WAY_OUT = (
+    "Other classes cannot be compared; where only the words differ, name a class list with the model's words "
+    "(--classes_path)."
+)
+
+
 def agreed_classes(spec: ModelSpec, classes_path: str | None) -> ClassList:
-    """The model's classes; with a class file, its colours if it gives any.
+    """The model's classes, with the colours of the class file if it gives any, else with the model's own.
 
     Raises:
         UsageError: the file's names are not those of the model.
         DataError: the file is missing or wrong.
     """
-    if classes_path is None:
-        return ClassList(spec.classes, explicit_colors=False)
+    if classes_path is None:  # colours that are nobody's default were in the class list that it was trained with
+        colors = tuple(item.color for item in spec.classes)
+        return ClassList(spec.classes, explicit_colors=colors != default_colors(len(colors)))
     given = load_classes(classes_path)
     if len(given.classes) != spec.num_classes:
         raise UsageError(
-            f"{classes_path} names {len(given.classes)} classes, the model has {spec.num_classes}. "
-            "Leave --classes_path out to use the model's own."
+            f"{classes_path} names {len(given.classes)} classes, the model has {spec.num_classes}. {_WAY_OUT}"
         )
     for label, (ours, theirs) in enumerate(zip(spec.classes, given.classes, strict=True)):
         if ours.name != theirs.name:
             raise UsageError(
-                f"{classes_path} calls class {label} '{theirs.name}', the model calls it '{ours.name}'. "
-                "Leave --classes_path out to use the model's own."
+                f"{classes_path} calls class {label} '{theirs.name}', the model calls it '{ours.name}'. {_WAY_OUT}"
             )
     return given if given.explicit_colors else ClassList(spec.classes, explicit_colors=False)
 

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from common import train_flags
+from common.classes import described, without_model
 from common.cli import INTERRUPTED, exit_code
 from common.console import ConsoleProgress, duration_text
 from common.first_weights import default_backbone_weights, make_network, network_of_run
@@ -57,7 +58,9 @@ def start(options: argparse.Namespace) -> int:
     values |= _defaults(values)
     chosen = values["batch_size"] if isinstance(values["batch_size"], int) else None
     config = make_config(values | {"batch_size": chosen or 1})
+    values["classes_path"] = without_model(values["classes_path"], values["dataset_path"])
     train_set, val_set = open_datasets(values)
+    print(described(train_set.classes, values["classes_path"], values["dataset_path"]), flush=True)
     for warning in precheck(train_set, val_set):
         _warn(warning)
     if chosen is None:
@@ -295,7 +298,7 @@ def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: see :func:`deeplabv3p.data.dataset.open_dataset`.
     """
-    classes = load_classes(values["classes_path"])
+    classes = load_classes(without_model(values["classes_path"], values["dataset_path"]))
     folder, ignore = values["dataset_path"], values["ignore_index"]
     samples = open_dataset(folder, values["dataset_file"], classes, ignore)
     if values["val_dataset_file"] is None:

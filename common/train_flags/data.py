@@ -19,9 +19,8 @@ def add(group: argparse._ArgumentGroup) -> None:
     add("--val_split", type=cli.number(0.001, 0.9), default=0.1, metavar="X", help=split_help)
     add(
         "--classes_path",
-        default="configs/voc_classes.txt",
         metavar="FILE",
-        help="class names, one a line, label 0 first",
+        help="class names, one a line, label 0 first (default: the dataset's own classes.txt; VOC's for VOC's layout)",
     )
     ignore_help = "number in the label files that is neither trained on nor scored, 0 to 65535"
     add("--ignore_index", type=cli.integer(0, 65535), default=255, metavar="LABEL", help=ignore_help)

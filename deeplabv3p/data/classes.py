@@ -13,6 +13,9 @@ from deeplabv3p.spec import ClassInfo
 
 MAX_CLASSES = 255  # label 255 is taken: it is IGNORE in memory
 
+CLASS_FILES = ("classes.txt", "class_dict.csv", "labelmap.txt", "class_names.txt")
+"""What a dataset's own class file is called, in the order in which they are looked for."""
+
 _MAX_BYTES = 1 << 20  # of a class file
 
 
@@ -41,6 +44,11 @@ def default_colors(count: int) -> tuple[tuple[int, int, int], ...]:
 
 VOID_COLOR = default_colors(256)[255]
 """The colour of "no label" in VOC's pictures, (224, 224, 192)."""
+
+
+def own_class_file(root: Path) -> Path | None:
+    """The class file that lies in the folder of a dataset; None: there is none."""
+    return next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
 
 
 def load_classes(path: str | os.PathLike[str]) -> ClassList:

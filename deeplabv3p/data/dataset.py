@@ -1,4 +1,4 @@
-"""Datasets on disk: which picture goes with which label map, in three layouts told apart by looking."""
+"""Datasets on disk: which picture goes with which label map, in layouts told apart by looking."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from deeplabv3p.spec import ClassInfo
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-LAYOUTS = (("images", "labels"), ("JPEGImages", "SegmentationClass"))
+VOC_LAYOUT = ("JPEGImages", "SegmentationClass")
+LAYOUTS = (("images", "labels"), VOC_LAYOUT, ("images", "masks"), ("imgs", "masks"))
 """Folders of pictures and of label maps, of the datasets that name their samples in lists."""
 
 
@@ -82,9 +83,10 @@ def open_dataset(
 ) -> Dataset:
     """Find the samples that a list file names.
 
-    The list holds either names, one a line without suffix, of pictures in ``images/`` or ``JPEGImages/`` with a PNG of
-    the same name in ``labels/`` or ``SegmentationClass/``; or ``image label`` pairs of paths, relative to
-    ``dataset_path`` or to the list's own folder, separated by a tab or by blanks. Names and paths may hold blanks.
+    The list holds either names, one a line without suffix, of pictures in ``images/``, ``imgs/`` or ``JPEGImages/``
+    with a PNG of the same name in ``labels/``, ``masks/`` or ``SegmentationClass/``; or ``image label`` pairs of paths,
+    relative to ``dataset_path`` or to the list's own folder, separated by a tab or by blanks. Names and paths may hold
+    blanks.
 
     Args:
         dataset_path: the folder of the dataset.
@@ -106,7 +108,7 @@ def open_dataset(
     if not list_path.is_file() and (root / list_path).is_file():
         list_path = root / list_path
     lines = read_list(list_path)
-    layout = next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
+    layout = find_layout(root)
     images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
     if layout and (any(name_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
         labels = _scan(root / layout[1], (".png",))
@@ -118,11 +120,19 @@ def open_dataset(
         maps = [sample.label for sample in samples]
     else:
         raise DataError(
-            f"{root} holds neither images/ and labels/ nor JPEGImages/ and SegmentationClass/, "
-            f"and the lines of {list_path} are not 'image label' pairs."
+            f"{root} does not hold {LAYOUTS_TEXT}, and the lines of {list_path} are not 'image label' pairs."
         )
     reading = dataset_reading(maps, class_list, ignore_index) if class_list.classes else BY_ITSELF
     return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file), reading)
+
+
+def find_layout(root: Path) -> tuple[str, str] | None:
+    """The folders of pictures and of label maps in a dataset; None: it has none that are known."""
+    return next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
+
+
+LAYOUTS_TEXT = "images/ and labels/ (or masks/), imgs/ and masks/, or JPEGImages/ and SegmentationClass/"
+"""The layouts, for messages."""
 
 
 def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Dataset, Dataset]:

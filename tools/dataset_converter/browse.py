@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     order: Order = options.order or ("wrong" if predicted else "list")
     if order != "list" and not predicted:
         raise UsageError(f"--order {order} needs --predictions or --model_path. Without them the order is the list's.")
-    dataset = dataset_flags.open_from(options)
+    dataset = _open(options)
     total = len(dataset)
     if order == "list":
         dataset = dataclasses.replace(dataset, samples=dataset.samples[: options.limit])
@@ -57,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"contact sheet: {sheet}\ngallery: {pages[0]}{f' and {len(pages) - 1} more pages' if pages[1:] else ''}")
 
 
+def _open(options: argparse.Namespace) -> Dataset:
+    """The dataset, with the model's classes where neither a flag nor the dataset names others."""
+    from common.classes import resolve
+    from common.network import agreed_classes, find_artifact
+
+    if options.model_path is None or resolve(options.classes_path, options.dataset_path) is not None:
+        return dataset_flags.open_from(options)
+    return dataset_flags.open_from(options, agreed_classes(find_artifact(options.model_path, options)[1], None))
+
+
 def _collect(dataset: Dataset, options: argparse.Namespace, cards: PictureCards, progress: Progress) -> None:
     """Give every picture to the cards, with its prediction if there is one."""
     from deeplabv3p.evaluation.predictions import evaluate_predictions, find_predictions
@@ -73,11 +83,12 @@ def _collect(dataset: Dataset, options: argparse.Namespace, cards: PictureCards,
 
 
 def _predict(dataset: Dataset, options: argparse.Namespace, cards: PictureCards, progress: Progress) -> None:
+    from common.classes import resolve
     from common.network import agreed_classes, find_artifact
     from deeplabv3p.evaluation.score import evaluate, open_engines
 
     artifact, spec = find_artifact(options.model_path, options)
-    agreed_classes(spec, options.classes_path)
+    agreed_classes(spec, resolve(options.classes_path, options.dataset_path))
     with contextlib.ExitStack() as opened:
         engines = open_engines(artifact, spec, threads=options.threads)
         for engine in engines:

@@ -46,13 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _examine(options: argparse.Namespace, dataset: Path, lists: Sequence[Path], title: str) -> Diagnosis:
+    from common.classes import VOC_CLASSES, resolve
+    from deeplabv3p.data.dataset import VOC_LAYOUT, find_layout
     from deeplabv3p.data.doctor import diagnose
 
+    classes_path = resolve(options.classes_path, dataset)
+    if classes_path is None and find_layout(dataset) == VOC_LAYOUT:
+        classes_path = str(VOC_CLASSES)
     with ConsoleProgress(title, "samples") as progress:
         return diagnose(
             dataset,
             lists=lists,
-            classes_path=options.classes_path,
+            classes_path=classes_path,
             ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index,
             threads=options.threads,
             progress=progress,
@@ -74,7 +79,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("dataset", type=Path, metavar="DATASET", help="dataset folder: images/ and labels/, VOC's, or lists of pairs")
     lists_help = "lists to look at, that of the training first (default: all that the folder has)"
     add("--dataset_file", type=Path, nargs="+", default=[], metavar="FILE", help=lists_help)
-    classes_help = "class list, one a line (default: classes.txt of the dataset, if there is one)"
+    classes_help = "class list, one a line (default: classes.txt of the dataset; VOC's for VOC's layout)"
     add("--classes_path", type=Path, metavar="FILE", help=classes_help)
     ignore_help = f"label number that counts for nothing, as in train.py; {cli.NO_LABEL}: there is none"
     add("--ignore_index", type=cli.label_or_none, default=255, metavar="LABEL", help=ignore_help)

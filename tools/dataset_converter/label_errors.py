@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     folder = check_output_folder(options.output_path)
     # Only now: these import NumPy and OpenCV, and the engine when the model is opened.
+    from common.classes import described, with_own
     from common.dataset_gallery import suspect_card
     from common.gallery_page import write_gallery
     from common.network import agreed_spec, find_artifact
@@ -43,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from deeplabv3p.inference import protocol
     from deeplabv3p.runtime.artifact import open_artifact
 
+    options = with_own(options)
     artifact, spec = find_artifact(options.model_path, options)
     spec, class_list = agreed_spec(spec, options, artifact.path)
     how = inference_flags.options_from(options, spec)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     with contextlib.closing(open_artifact(artifact, threads=options.threads, spec=spec)) as runtime:
         described = protocol(runtime, how)
+        print(described(spec.classes, options.classes_path, options.dataset_path))
         print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {described}", flush=True)
         with ConsoleProgress("mine", "pictures") as progress:
             found = find_label_errors(

@@ -37,11 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     budgets = parse_budgets(options.budget)
     # Only now: these import NumPy and OpenCV. Engines are imported by the processes that run them.
     from common.certificate import print_table, summary, write_certificate
+    from common.classes import described, with_own
     from common.network import agreed_spec, find_artifact
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.candidates import given
     from deeplabv3p.evaluation.certify import certify
 
+    options = with_own(options)
     artifact, own_spec = find_artifact(options.reference, _flags_for(options.reference, options))
     spec, class_list = agreed_spec(own_spec, options, artifact.path)
     dataset = _limited(
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     reference = given(artifact, spec)
     others: list[Candidate | Row] = [given(*find_artifact(text, _flags_for(text, options))) for text in options.others]
+    print(described(spec.classes, options.classes_path, options.dataset_path))
     print(f"reference: {artifact.path}\ndataset: {dataset.source}, {len(dataset)} pictures", flush=True)
     if options.runtimes or not others:
         others += _exported(options, reference, class_list, folder)
@@ -173,7 +176,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--dataset_path", metavar="DIR", help="dataset folder: images/ and labels/, or VOC's, or of a pair list")
     add("--dataset_file", metavar="FILE", help="list of the pictures to run, one a line")
-    add("--classes_path", metavar="FILE", help="class names, one a line, label 0 first (default: the reference's own)")
+    add(
+        "--classes_path",
+        metavar="FILE",
+        help="class names, one a line, label 0 first (default: the dataset's, else the reference's)",
+    )
     add(
         "--ignore_index",
         type=cli.label_or_none,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from deeplabv3p.data.classes import ClassList, load_classes
+from deeplabv3p.data.classes import ClassList, load_classes, own_class_file
 from deeplabv3p.data.doctor.findings import SEVERITIES, Finding, Severity, finding, ranked
-from deeplabv3p.data.doctor.inventory import CLASSES_NAME, Inventory, take_inventory
+from deeplabv3p.data.doctor.inventory import Inventory, take_inventory
 from deeplabv3p.data.doctor.labels import Meaning, classify, label_findings
 from deeplabv3p.data.doctor.lists import list_findings, usable
 from deeplabv3p.data.doctor.readings import decided
@@ -76,8 +76,8 @@ def diagnose(
     Args:
         dataset_path: the folder.
         lists: list files, the first for training; empty: all that the folder has.
-        classes_path: the class list; None: ``classes.txt`` in the folder, if it is there. Without one, values are
-            not judged against classes.
+        classes_path: the class list; None: the folder's own (``classes.txt`` and such), if it is there. Without one,
+            values are not judged against classes.
         ignore_index: the number that counts for nothing in the files, or None.
         threads: how many decode.
         progress: told about samples as they are looked at.
@@ -92,8 +92,7 @@ def diagnose(
         raise UsageError(f"threads is {threads}, expected at least 1.")
     begin = time.perf_counter()
     root = Path(dataset_path)
-    inside = root / CLASSES_NAME
-    classes_file = Path(classes_path) if classes_path is not None else inside if inside.is_file() else None
+    classes_file = Path(classes_path) if classes_path is not None else own_class_file(root)
     class_list = load_classes(classes_file) if classes_file else None
     inventory = take_inventory(root, [Path(path) for path in lists], classes_file)
     if not inventory.pairs:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES, LAYOUTS, find_pair, name_key, read_list
+from deeplabv3p.data.classes import CLASS_FILES
+from deeplabv3p.data.dataset import IMAGE_SUFFIXES, LAYOUTS_TEXT, find_layout, find_pair, name_key, read_list
 from deeplabv3p.errors import DataError
 
 CLASSES_NAME = "classes.txt"
@@ -89,7 +90,7 @@ def take_inventory(root: Path, lists: Sequence[Path] = (), classes_file: Path | 
     root = Path(os.path.abspath(root))  # noqa: PTH100 - links stay as they are named
     if not root.is_dir():
         raise DataError(f"the dataset folder {root} does not exist.")
-    layout = next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
+    layout = find_layout(root)
     paths = [_locate(root, path) for path in lists] or _text_files(root, layout, classes_file)
     pairs = _pairs_in(root, layout) if layout else []
     by_key = {name_key(pair.name): index for index, pair in enumerate(pairs)}
@@ -100,8 +101,8 @@ def take_inventory(root: Path, lists: Sequence[Path] = (), classes_file: Path | 
             read.append(found)
     if not layout and not any(item.members for item in read):
         raise DataError(
-            f"{root} holds neither images/ and labels/ nor JPEGImages/ and SegmentationClass/, and no list of "
-            "'image label' pairs. Name the dataset's own folder, or its lists with --dataset_file."
+            f"{root} does not hold {LAYOUTS_TEXT}, and no list of 'image label' pairs. "
+            "Name the dataset's own folder, or its lists with --dataset_file."
         )
     return Inventory(root, layout, tuple(pairs), tuple(read))
 
@@ -141,7 +142,7 @@ def _text_files(root: Path, layout: tuple[str, str] | None, classes_file: Path |
         raise DataError(f"cannot read the folder {root}: {error.strerror}.") from None
     inside = [folder for folder in entries if folder.is_dir() and folder.name not in (*(layout or ()), ".git")]
     found = [path for folder in (root, *inside) for path in sorted(folder.glob("*.txt"))]
-    other = {root / CLASSES_NAME, *([classes_file.resolve()] if classes_file else [])}
+    other = {*(root / name for name in CLASS_FILES), *([classes_file.resolve()] if classes_file else [])}
     return [path for path in found if path not in other and path.resolve() not in other]
 
 
