@@ -119,9 +119,7 @@ def open_dataset(
         samples = _paired_samples(root, lines, list_path)
         maps = [sample.label for sample in samples]
     else:
-        raise DataError(
-            f"{root} does not hold {LAYOUTS_TEXT}, and the lines of {list_path} are not 'image label' pairs."
-        )
+        raise DataError(f"{root} holds {LAYOUTS_TEXT}, and the lines of {list_path} are not 'image label' pairs.")
     reading = dataset_reading(maps, class_list, ignore_index) if class_list.classes else BY_ITSELF
     return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file), reading)
 
@@ -131,8 +129,8 @@ def find_layout(root: Path) -> tuple[str, str] | None:
     return next((pair for pair in LAYOUTS if all((root / name).is_dir() for name in pair)), None)
 
 
-LAYOUTS_TEXT = "images/ and labels/ (or masks/), imgs/ and masks/, or JPEGImages/ and SegmentationClass/"
-"""The layouts, for messages."""
+LAYOUTS_TEXT = "neither images/ and labels/ nor images/ and masks/ nor JPEGImages/ and SegmentationClass/"
+"""For messages about a folder of no layout."""
 
 
 def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Dataset, Dataset]:

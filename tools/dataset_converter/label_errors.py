@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     how = inference_flags.options_from(options, spec)
     dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
     with contextlib.closing(open_artifact(artifact, threads=options.threads, spec=spec)) as runtime:
-        described = protocol(runtime, how)
+        protocol_text = protocol(runtime, how)
         print(described(spec.classes, options.classes_path, options.dataset_path))
-        print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {described}", flush=True)
+        print(f"dataset: {dataset.source}, {len(dataset)} pictures\nprotocol: {protocol_text}", flush=True)
         with ConsoleProgress("mine", "pictures") as progress:
             found = find_label_errors(
                 runtime,
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 progress=progress,
             )
     rows = [_row(rank, suspect, dataset) for rank, suspect in enumerate(found, 1)]
-    _write(folder, rows, {"model": str(artifact.path), "protocol": described, "dataset": dataset.source})
+    _write(folder, rows, {"model": str(artifact.path), "protocol": protocol_text, "dataset": dataset.source})
     cards = [suspect_card(dataset, suspect, rank, options.side) for rank, suspect in enumerate(found, 1)]
     note = (
         f"{len(cards):,} regions of {len(dataset):,} pictures ({dataset.source}), the most suspect first: outlined is "

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,8 +17,9 @@ from PIL import Image
 from deeplabv3p.data.classes import ClassList, load_classes, own_class_file
 from deeplabv3p.data.doctor.findings import SEVERITIES, Finding, Severity, finding, ranked
 from deeplabv3p.data.doctor.inventory import Inventory, take_inventory
-from deeplabv3p.data.doctor.labels import Meaning, classify, label_findings
+from deeplabv3p.data.doctor.labels import Meaning, classify, grey_steps, label_findings
 from deeplabv3p.data.doctor.lists import list_findings, usable
+from deeplabv3p.data.doctor.presence import presence_findings
 from deeplabv3p.data.doctor.readings import decided
 from deeplabv3p.data.doctor.record import Record, look
 from deeplabv3p.data.doctor.samples import sample_findings
@@ -100,12 +101,14 @@ def diagnose(
     stored = tuple(_records(inventory, class_list, ignore_index, threads, progress))
     reading, records, unclear = decided(stored, class_list, ignore_index, inventory)
     meaning = Meaning(class_list, ignore_index, reading)
+    meaning = replace(meaning, steps=grey_steps(records, meaning))
     kinds = classify(records, meaning)
     found = [
         *list_findings(inventory),
         *sample_findings(records, inventory),
         *unclear,
         *label_findings(records, kinds, inventory, meaning),
+        *presence_findings(records, kinds, inventory, meaning, named=bool(lists)),
         *split_findings(records, kinds, inventory, meaning, named=bool(lists)),
     ]
     if class_list is None:

@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     "mask_0_255": Kind(
         "error",
         "The maps mark the object by 255, which means 'ignore' here: training would learn that everything is class 0.",
-        "255 becomes 1 where there are two classes",
+        "255 becomes 1 where there are two classes, or no class list",
     ),
     "rgb_label": Kind(
         "error",
@@ -135,6 +135,22 @@ KINDS: dict[str, Kind] = {
         "error",
         "A palette PNG holds numbers that mean classes, or an optimiser's order of colours. Which of them decides what "
         "is learned, so nothing is guessed.",
+    ),
+    "grey_steps": Kind(
+        "error",
+        "The maps hold greys that stand for classes, made for the eye: training needs the numbers 0, 1, 2, …",
+        "the greys become class numbers, where there are as many as classes",
+    ),
+    "one_class_list": Kind(
+        "error",
+        "A network of one class says that class everywhere and scores 1.0. Background is a class of its own, line 1 of "
+        "the list.",
+    ),
+    "nothing_labelled": Kind("error", "No pixel counts, so nothing can be learned."),
+    "one_class_only": Kind(
+        "error",
+        "A network learns to say that class everywhere and scores 1.0. Were the annotations lost in a conversion, or "
+        "does the list name the wrong pictures?",
     ),
     "off_by_one": Kind(
         "error", "The numbers do not start where the class list starts, or the list lacks a line. Number 0 is line 1."

@@ -101,7 +101,7 @@ def take_inventory(root: Path, lists: Sequence[Path] = (), classes_file: Path | 
             read.append(found)
     if not layout and not any(item.members for item in read):
         raise DataError(
-            f"{root} does not hold {LAYOUTS_TEXT}, and no list of 'image label' pairs. "
+            f"{root} holds {LAYOUTS_TEXT}, and no list of 'image label' pairs. "
             "Name the dataset's own folder, or its lists with --dataset_file."
         )
     return Inventory(root, layout, tuple(pairs), tuple(read))

@@ -18,6 +18,9 @@ REPAIRABLE_UNSURE = 0.05
 SMEARED_VALUES = 8  # so many wrong numbers in one map are no slip: the map is smeared
 OFTEN = 0.1
 """Share of the maps that hold the number behind the last class where the numbering is meant so."""
+MOSTLY = 0.5
+"""Share of ignored pixels from which on it is worth a warning."""
+_STEP, _MOST_STEPS = 8, 32  # greys closer than this are numbers; more of them are a picture
 _LOSSLESS = ("BMP", "TIFF", "GIF")
 _SHOWN = 4  # values in a message
 
@@ -25,11 +28,13 @@ _SHOWN = 4  # values in a message
 @dataclass(frozen=True)
 class Meaning:
     """What numbers mean: the classes, if known, the ignored number of the files, if any, and whether the values of
-    palette and grey maps are numbers at all."""
+    palette and grey maps are numbers at all. ``steps``: the class that each grey stands for, where greys were stored in
+    place of numbers."""
 
     class_list: ClassList | None
     ignore_index: int | None
     reading: Reading = BY_ITSELF
+    steps: tuple[tuple[int, int], ...] = ()
 
     @property
     def count(self) -> int | None:
@@ -79,9 +84,14 @@ def classify(records: Sequence[Record], meaning: Meaning) -> dict[int, str]:
         and (kinds.get(record.index) or record.label.stored) in ("numbers", "grey_as_rgb")
         and (found := numbers_of(record.label))
     }
-    together = _together([set(found) for found in numbers.values()], meaning)
+    # A bit says black or white. It is a mask where nothing speaks against it.
+    bits = [record.index for record in records if kinds.get(record.index) == "ambiguous_depth" and _is_mask(record)]
+    together = _together([set(found) for found in numbers.values()] + [{0, 255}] * bool(bits), meaning)
     if together == "mask_0_255":
-        return kinds | {index: together for index, found in numbers.items() if 255 in found}
+        kinds |= {index: together for index, found in numbers.items() if 255 in found}
+        return kinds | dict.fromkeys(bits, together)
+    if together == "grey_steps":
+        return kinds | {index: together for index, found in numbers.items() if set(found) != {0}}
     for index, found in numbers.items():
         wrong = meaning.wrong(found)
         if together == "off_by_one" and wrong:
@@ -94,6 +104,11 @@ def classify(records: Sequence[Record], meaning: Meaning) -> dict[int, str]:
             index: "smeared_label" for index, kind in kinds.items() if kind == "unknown_values" and index in unsure
         }
     return kinds
+
+
+def _is_mask(record: Record) -> bool:
+    content = record.label.content if record.label else None
+    return content is not None and content.kind == "grey" and set(content.shown) <= {0, 255}
 
 
 def _kind_of(label: LabelFacts, meaning: Meaning) -> str | None:
@@ -119,11 +134,50 @@ def _kind_of_colors(label: LabelFacts, meaning: Meaning) -> str | None:
     return "smeared_label" if smeared else "grey_as_rgb"
 
 
+def grey_steps(records: Sequence[Record], meaning: Meaning) -> tuple[tuple[int, int], ...]:
+    """(grey, class) where all maps together hold evenly spaced greys, as many as there are classes; else none.
+
+    Masks of 0 and 255 are not meant. The ignored number may stand beside the greys."""
+    used: set[int] = set()
+    for record in records:
+        if record.label and record.label.stored == "numbers":
+            used |= set(record.label.counts)
+    count = meaning.count
+    if not used or 0 not in used or used <= {0, 255} or max(used) > 255:
+        return ()
+    if count is not None and not meaning.wrong(dict.fromkeys(used, 1)):
+        return ()
+    rest = used - {meaning.ignore_index}
+    found = {
+        tuple((grey, place) for place, grey in enumerate(sorted(greys)))
+        for greys in (used, rest)
+        if _is_even(sorted(greys)) and (len(greys) == count if count else len(greys) <= _MOST_STEPS)
+    }
+    if count and not found and _are_on_grid(used, count):
+        found = {tuple((grey, round(grey * (count - 1) / 255)) for grey in sorted(used))}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _is_even(greys: Sequence[int]) -> bool:
+    step = greys[-1] / max(len(greys) - 1, 1)
+    return len(greys) > 1 and step >= _STEP and all(abs(grey - place * step) <= 1 for place, grey in enumerate(greys))
+
+
+def _are_on_grid(greys: set[int], count: int) -> bool:
+    """Whether the greys are some of ``count`` that go evenly from black to white."""
+    step = 255 / max(count - 1, 1)
+    places = {round(grey / step) for grey in greys}
+    near = all(abs(grey - round(grey / step) * step) <= 1 for grey in greys)
+    return step >= _STEP and near and 1 < len(greys) == len(places)
+
+
 def _together(values: Sequence[set[int]], meaning: Meaning) -> str | None:
     """Masks of 0 and 255, or numbers that start at 1."""
     used: set[int] = set().union(*values)
-    if used <= {0, 255} and 255 in used and (meaning.count or 2) > 1 and (meaning.count or 2) < 256:
+    if used <= {0, 255} and 255 in used and (meaning.count or 2) < 256:
         return "mask_0_255"
+    if meaning.steps and used <= {grey for grey, _ in meaning.steps} | {meaning.ignore_index}:
+        return "grey_steps"
     count = meaning.count
     if count is None:
         return None
@@ -173,8 +227,8 @@ def is_fixable(kind: str, record: Record, meaning: Meaning) -> bool:
         sure = label.unsure is not None and label.unsure <= REPAIRABLE_UNSURE
         return sure and (label.unsure == 0 or (meaning.ignore_index is not None and meaning.ignore_index < 256))
     numbers = numbers_of(label)
-    if kind == "mask_0_255":
-        return meaning.count == 2
+    if kind in ("mask_0_255", "grey_steps"):
+        return meaning.count in (2, None) if kind == "mask_0_255" else meaning.count is not None
     if kind == "grey_as_rgb":
         return meaning.count is not None and numbers is not None and not meaning.wrong(numbers)
     if kind == "label_format":
@@ -187,7 +241,8 @@ _MESSAGES = {  # what follows "N of M label maps:"
     "jpeg_label": "JPEG, whose values are not exact.",
     "label_format": "{formats}, where PNG is needed.",
     "ambiguous_depth": "not 8 bits a channel.",
-    "mask_0_255": "0 and 255, and no map holds anything else; {meaning}.",
+    "mask_0_255": "black and white (0 and 255, or 1 bit), and no map holds anything else; {meaning}.",
+    "grey_steps": "greys in even steps, {greys}; {meaning}.",
     "grey_as_rgb": "numbers as three equal channels, which are read as colours.",
     "rgb_label": "colours, and no class has one: {colors}.",
     "unknown_colors": "colours of no class: {colors}.",
@@ -208,6 +263,9 @@ def _message(kind: str, members: Sequence[Record], records: Sequence[Record], me
         distinct=max((label.distinct for label in labels), default=0),
         values=_wrong_values(labels, meaning) if kind == "unknown_values" else "",
         error=members[0].label_error,
+        greys=", ".join(
+            f"{grey}" + (f" (class {label})" if meaning.count else "") for grey, label in meaning.steps[:8]
+        ),
     )
 
 
@@ -219,10 +277,13 @@ def _off_by_one(records: Sequence[Record], meaning: Meaning) -> str:
         return f"{text}; no map holds 0, so the numbers seem to start at 1: subtract 1 from all."
     if meaning.ignore_index == 0:
         return f"{text}; number 0 is line 1 of the class list also where it is ignored: add a first line for it."
-    return (
-        f"{text}: the class list lacks a line (often the background, as line 1), "
-        f"or {count} means 'no label' (--ignore_index {count})."
-    )
+    lacking = f"{text}: the class list lacks a line (often the background, as line 1)"
+    pixels = Counter[int]()
+    for record in records:
+        pixels.update(numbers_of(record.label) or {} if record.label else {})
+    if 2 * pixels[count] > pixels.total():  # whatever most pixels have is not "no label"
+        return f"{lacking}; {100 * pixels[count] / pixels.total():.0f} % of all pixels have this number."
+    return f"{lacking}, or {count} means 'no label' (--ignore_index {count})."
 
 
 def _wrong_values(labels: Iterable[LabelFacts], meaning: Meaning) -> str:
@@ -274,7 +335,7 @@ def _ignored(sound: Sequence[Record], inventory: Inventory, meaning: Meaning) ->
     ]
     ignored, total = sum(part for _, part, _ in shares), sum(whole for _, _, whole in shares)
     found = []
-    if ignored > total / 2:
+    if ignored > total * MOSTLY:
         found.append(finding("mostly_ignored", f"{100 * ignored / total:.1f} % of all pixels are ignored."))
     empty = [record for record, part, whole in shares if part == whole]
     if empty:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 
 from deeplabv3p.data.dataset import Dataset, Sample, describe_sizes
 from deeplabv3p.data.decode import image_size
 from deeplabv3p.data.doctor.findings import plural
+from deeplabv3p.data.doctor.labels import MOSTLY
+from deeplabv3p.data.doctor.presence import one_class_text, only_text
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 
@@ -23,14 +26,15 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
     """Look for what would spoil a run that starts now; evenly spaced samples, at most SECONDS in all.
 
     :func:`open_dataset` has checked lists and files. This compares the sizes in the headers of some pictures and label
-    maps, reads some label maps, and looks for pictures that are in both sets.
+    maps, reads some label maps, more while a class was not met yet, and looks for pictures that are in both sets.
 
     Returns:
         warnings, one sentence each.
 
     Raises:
         DataError: a header or label map that was looked at is damaged, differs in size from its picture or holds a
-            value that is no class; or the maps look like masks of 0 and 255, from which only class 0 would be learned.
+            value that is no class; the maps look like masks of 0 and 255, from which only class 0 would be learned;
+            there is one class only, or none.
     """
     until = time.monotonic() + SECONDS
     for dataset in (train_set, val_set):
@@ -38,26 +42,33 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
             sizes = image_size(sample.image), image_size(sample.label)
             if sizes[0] != sizes[1]:
                 raise DataError(describe_sizes(sample, *sizes))
-    _check_values(train_set, until)
+    warnings = _check_values(train_set, until)
     shared = {sample.image for sample in train_set.samples} & {sample.image for sample in val_set.samples}
-    if not shared:
-        return ()
-    return (
-        f"{plural(len(shared), 'picture')} of {val_set.source} are in {train_set.source}, too: validation scores will "
-        f"be too good ({_DOCTOR} {train_set.root} says which).",
-    )
+    if shared:
+        warnings.append(
+            f"{plural(len(shared), 'picture')} of {val_set.source} are in {train_set.source}, too: validation scores "
+            f"will be too good ({_DOCTOR} {train_set.root} says which)."
+        )
+    return tuple(warnings)
 
 
-def _check_values(dataset: Dataset, until: float) -> None:
+def _check_values(dataset: Dataset, until: float) -> list[str]:
     """Read some label maps; training has read them all only at the end of its first epoch."""
-    seen, with_ignored, present = 0, 0, set[int]()
-    for sample in _spaced(dataset.samples, _MAPS, until):
+    names = [item.name for item in dataset.classes]
+    seen, with_ignored, counts = 0, 0, np.zeros(256, np.int64)
+    for sample in _looked_at(dataset.samples):
         label = dataset.label(sample)
-        values = np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist()
-        present.update(values)
-        with_ignored += IGNORE in values
+        found = cv2.calcHist([label], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        counts += found
+        with_ignored += bool(found[IGNORE])
         seen += 1
-    if seen and present == {IGNORE}:
+        # All is well; else the maps are looked at on and on, as long as there is time.
+        if time.monotonic() > until or (seen >= _MAPS and counts[: len(names)].all()):
+            break
+    present = set(np.flatnonzero(counts).tolist())
+    if len(names) == 1:
+        raise DataError(one_class_text(names[0], masks=IGNORE in present and dataset.ignore_index == 255))
+    if present == {IGNORE}:
         raise DataError(
             f"all {seen} label maps looked at hold nothing but ignored pixels, as {dataset.samples[0].label}."
         )
@@ -68,6 +79,36 @@ def _check_values(dataset: Dataset, until: float) -> None:
             f"all {seen} label maps looked at hold only 0 and 255, as {dataset.samples[0].label}: 255 is ignored, so "
             f"only class 0 would be learned. `{_DOCTOR} {dataset.root} --fix NEW_FOLDER` makes 1 of 255."
         )
+    classes = present - {IGNORE}
+    whole = seen == len(dataset)
+    missing = [name for label, name in enumerate(names) if label not in classes and label != dataset.ignore_index]
+    warnings = []
+    if len(classes) == 1:
+        text = only_text(names[classes.pop()], seen, dataset.source)
+        if whole:
+            raise DataError(f"{text} Were the annotations lost in a conversion? `{_DOCTOR} {dataset.root}` says more.")
+        warnings.append(f"the first look at {text} All {len(dataset):,} are not looked at before the training.")
+    elif whole and missing:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        warnings.append(
+            f"{plural(len(missing), 'class')} without a pixel in {dataset.source}, not to be learned: {shown}."
+        )
+    share = counts[IGNORE] / max(counts.sum(), 1)
+    if share > MOSTLY:
+        warnings.append(
+            f"{100 * share:.0f} % of the pixels in {plural(seen, 'label map')} of {dataset.source} are ignored: "
+            "training sees the rest only. Is --ignore_index right?"
+        )
+    return warnings
+
+
+def _looked_at(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """All samples, some evenly spaced ones first."""
+    count = min(_MAPS, len(samples))
+    first = [place * len(samples) // count for place in range(count)]
+    yield from (samples[place] for place in first)
+    chosen = set(first)
+    yield from (sample for place, sample in enumerate(samples) if place not in chosen)
 
 
 def _spaced(samples: Sequence[Sample], count: int, until: float) -> Iterator[Sample]:

@@ -48,6 +48,7 @@ _WORDS = {
     "smeared_label": "smeared label map: each pixel got the class of the nearest colour, uncertain ones are ignored",
     "label_format": "label map stored as PNG, numbers as they were",
     "mask_0_255": "255 became 1",
+    "grey_steps": "greys became class numbers",
     "grey_as_rgb": "one of three equal channels kept",
     "rgb_read": "class colours became class numbers",
 }
@@ -157,6 +158,9 @@ class _Work:
         self._write_lists(folder)
         if self._diagnosis.classes_file is not None:
             shutil.copyfile(self._diagnosis.classes_file, folder / CLASSES_NAME)
+        elif "mask_0_255" in self._diagnosis.label_kinds.values():
+            files.write_text(folder / CLASSES_NAME, "background\nobject\n")
+            self._did(folder / CLASSES_NAME, "written for two classes: give them the names that you want")
         done_text = json.dumps([asdict(action) for action in self.actions], indent=1, ensure_ascii=False)
         files.write_text(folder / REPAIRS_NAME, done_text + "\n")
 
@@ -246,6 +250,10 @@ def _converted(path: Path, kind: str | None, meaning: Meaning) -> npt.NDArray[np
         label, unsure = snap(raw, centres)
         return _with_ignored(label, unsure | (label == meaning.count), meaning)  # behind the classes: void
     numbers = raw if raw.ndim == 2 else raw[..., 0]
+    if kind == "grey_steps":
+        table = np.arange(256, dtype=np.uint8)
+        table[[grey for grey, _ in meaning.steps]] = [label for _, label in meaning.steps]
+        return table[numbers]
     return np.where(numbers == 255, 1, numbers).astype(np.uint8) if kind == "mask_0_255" else numbers
 
 

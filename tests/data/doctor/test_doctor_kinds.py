@@ -335,6 +335,28 @@ def plant_palettes_unclear(root: Path) -> tuple[list[str], int]:
     return ["labels/t0.png"], 0
 
 
+def plant_grey_steps(root: Path) -> tuple[list[str], int]:
+    plain_classes(root)
+    change(root, names(), lambda label: np.array([0, 127, 254])[np.where(label == 255, 0, label)].astype(np.uint8))
+    return [f"labels/{name}.png" for name in names()], 12
+
+
+def plant_one_class_list(root: Path) -> tuple[list[str], int]:
+    (root / "classes.txt").write_text("object\n")
+    change(root, names(), lambda label: np.where(label == 1, 255, 0).astype(np.uint8))
+    return ["object"], 0
+
+
+def plant_one_class_only(root: Path) -> tuple[list[str], int]:
+    change(root, names(), lambda label: np.where(label == 255, 255, 1).astype(np.uint8))
+    return [f"labels/{name}.png" for name in NAMES["train"]], 0
+
+
+def plant_nothing_labelled(root: Path) -> tuple[list[str], int]:
+    change(root, NAMES["train"], lambda label: np.full_like(label, 255))
+    return [f"labels/{name}.png" for name in NAMES["train"]], 0
+
+
 def plant_no_lists(root: Path) -> tuple[list[str], int]:
     (root / "train.txt").unlink()
     (root / "val.txt").unlink()
@@ -356,6 +378,9 @@ ALONG = {
     "listed_unpaired": {"without_label"},
     "mask_0_255": set(),
     "unknown_values": {"tiny_regions"},
+    "one_class_list": {"mask_0_255"},
+    "one_class_only": {"class_empty"},
+    "nothing_labelled": {"all_ignored", "mostly_ignored", "class_not_trained"},
 }
 
 

@@ -47,7 +47,40 @@ def test_background_with_ignored_seams_in_few_maps_does_not(tmp_path: Path) -> N
 
     change(root, names(), background)
     change(root, ["t0"], lambda label: np.where(np.arange(label.shape[1]) == 5, 255, label).astype(np.uint8))
+    assert "nothing but 'sky'" in error_of(root)
+    change(root, ["t7"], lambda label: label + np.arange(label.size, dtype=np.uint8).reshape(label.shape) % 3)
     assert precheck(*sets(root)) == ()
+
+
+def test_what_cannot_be_learned_stops_the_run_or_is_told(tmp_path: Path) -> None:
+    root = build(tmp_path)
+    change(root, names(), lambda label: np.where(label == 1, 0, label).astype(np.uint8))
+    assert precheck(*sets(root)) == (f"1 class without a pixel in {root / 'train.txt'}, not to be learned: road.",)
+    change(root, names(), lambda label: np.where(np.arange(len(label))[:, None] < 40, 255, label).astype(np.uint8))
+    warnings = precheck(*sets(root))
+    assert len(warnings) == 2
+    assert "% of the pixels in 8 label maps" in warnings[1]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_a_list_of_one_class_stops_the_run(tmp_path: Path, masks: bool) -> None:
+    root = build(tmp_path)
+    (root / "classes.txt").write_text("object\n")
+    change(root, names(), lambda label: np.where(label == 1, 255 if masks else 0, 0).astype(np.uint8))
+    text = error_of(root)
+    assert "one class, 'object'" in text
+    assert ("the maps hold 255" in text) == masks
+
+
+def test_one_class_in_those_that_there_is_time_for_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build(tmp_path)
+    change(root, names(), np.zeros_like)
+    module = __import__(package_precheck.__module__, fromlist=["precheck"])
+    monkeypatch.setattr(module, "SECONDS", -1.0)
+    (warning,) = precheck(*sets(root))
+    assert warning.startswith("the first look at 1 label map of ")
 
 
 def test_nothing_but_ignored_pixels_stops_the_run(tmp_path: Path) -> None:
