@@ -253,7 +253,7 @@ def _converted(path: Path, kind: str | None, meaning: Meaning) -> npt.NDArray[np
     if kind == "grey_steps":
         table = np.arange(256, dtype=np.uint8)
         table[[grey for grey, _ in meaning.steps]] = [label for _, label in meaning.steps]
-        return table[numbers]
+        return np.asarray(table[numbers], np.uint8)
     return np.where(numbers == 255, 1, numbers).astype(np.uint8) if kind == "mask_0_255" else numbers
 
 
