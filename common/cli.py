@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import deeplabv3p
-from deeplabv3p.errors import DeeplabError, UsageError
+from deeplabv3p.errors import DeeplabError, RuntimeMissingError, UsageError
 
 NO_LABEL = "none"
 """What --ignore_index takes for no label at all."""
@@ -163,6 +163,13 @@ def exit_code(main: Main) -> int:
     except DeeplabError as error:
         report(error)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in {"deeplabv3p", "common"}:
+            raise  # a bug of ours
+        package, code = error.name.split(".")[0], RuntimeMissingError.exit_code
+        where = f"is not installed for {sys.executable}"
+        print(f"error: the package {package} {where}: activate the project's environment first.", file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

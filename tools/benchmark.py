@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import cli, inference_flags, spec_flags
+try:
+    from common import cli, inference_flags, spec_flags
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 
 if TYPE_CHECKING:
     from deeplabv3p.evaluation.benchmark import LatencyStats

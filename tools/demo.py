@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import deeplab
-import eval as evaluation
-import train
-from common import cli
-from common.runs import latest_run
+try:
+    import deeplab
+    import eval as evaluation
+    import train
+    from common import cli
+    from common.runs import latest_run
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN, VAL, TEST = 960, 100, 16  # pictures

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import cli, dataset_flags
+try:
+    from common import cli, dataset_flags
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 from common.console import ConsoleProgress
 from common.runs import check_output_folder
 from deeplabv3p.errors import UsageError

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import cli
-from deeplabv3p.data.convert.formats import FORMATS, Format, Options, find_format
+try:
+    from common import cli
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
+from deeplabv3p.data.convert.formats import AUTO, FORMATS, Format, Options, find_format
 from deeplabv3p.errors import UsageError
 
 if TYPE_CHECKING:
+    from deeplabv3p.data.convert.recognise import Recognised
     from deeplabv3p.data.convert.state import Conversion
 
 MANIFEST_FOLDER = Path(__file__).parent
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif options.command == "download":
         _download(find_format(options.format), options)
     else:
-        _convert(find_format(options.format), options)
+        _convert(AUTO if options.format == AUTO.name else find_format(options.format), options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "Convert a dataset. Without network; the sources are only read."
     convert = commands.add_parser("convert", help="write a dataset for train.py", description=text)
     formats = convert.add_subparsers(dest="format", required=True, parser_class=_Parser, metavar="FORMAT")
-    for item in FORMATS.values():
+    for item in (AUTO, *FORMATS.values()):
         text = f"{item.summary}. Source: {item.source}."
         one = formats.add_parser(item.name, help=item.summary, description=text)
         one.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folders or archives")
@@ -71,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         for name in item.options:
             flag, settings = _FLAGS[name]
             if "default" not in settings and "action" not in settings:
-                default = item.order if name == "order" else getattr(Options, name)
+                default = item.order if name == "order" and item is not AUTO else getattr(Options, name)
                 settings = {**settings, "default": default}
             one.add_argument(flag, **settings)
     return parser
@@ -150,7 +154,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def _listing() -> str:
     width = max(len(name) for name in FORMATS)
-    lines = []
+    lines = [f"{AUTO.name:{width}}  {AUTO.summary}"]
     for item in FORMATS.values():
         lines += [f"{item.name:{width}}  {item.summary}", f"{'':{width}}  from {item.source}"]
         if item.archives:
@@ -198,6 +202,7 @@ def _convert(chosen: Format, options: argparse.Namespace) -> None:
             options.sources,
             options.output,
             Options(**wanted),
+            announce=lambda found: print("\n".join(plan(found, options.sources, options.output)), flush=True),
             link=options.link,
             overwrite=options.overwrite,
             checking=lambda done, total, info=None: progress(0, 0, {"compared": f"{100 * done / total:.0f} %"}),
@@ -205,6 +210,20 @@ def _convert(chosen: Format, options: argparse.Namespace) -> None:
             progress=progress,
         )
     print("\n".join(summary(result)))
+
+
+def plan(found: Recognised, sources: Sequence[Path], output: Path) -> list[str]:
+    """What a source was recognised as, and what is going to be done, in lines for people."""
+    chosen = find_format(found.format or "")
+    command = ["python", "tools/dataset_converter/dataset.py", "convert", chosen.name, *sources, "--output", output]
+    flags = ", ".join(_FLAGS[name][0] for name in chosen.options)
+    top = {"area": "the smaller shapes", "file": "the later shapes of a file"}[chosen.order]
+    lines = [f"found: {found.name} ({found.evidence})", f"this does: {shlex.join(map(str, command))}"]
+    if "order" in chosen.options:
+        lines.append(f"on top lie {top} (--order)")
+    if "boxes" in chosen.options:
+        lines.append("boxes are left out (--boxes fills them)")
+    return [*lines, f"flags that it takes: {flags}"] if flags else lines
 
 
 def summary(result: Conversion) -> list[str]:

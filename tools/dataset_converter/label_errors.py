@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import cli, dataset_flags, inference_flags, spec_flags
+try:
+    from common import cli, dataset_flags, inference_flags, spec_flags
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 from common.console import ConsoleProgress
 from common.runs import check_output_folder
 

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import cli
+try:
+    from common import cli
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 from common.runs import check_output_folder
 from deeplabv3p.errors import UsageError
 

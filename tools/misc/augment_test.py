@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import cli, recipe, train_flags
+try:
+    from common import cli, recipe, train_flags
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 
 if TYPE_CHECKING:
     from deeplabv3p.data.augment import Parameters

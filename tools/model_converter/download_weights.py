@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import cli
+try:
+    from common import cli
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 from deeplabv3p.errors import DataError
 from deeplabv3p.models.backbones import BACKBONES
 from deeplabv3p.models.registry import MODELS

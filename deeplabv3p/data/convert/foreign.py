@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -90,7 +90,8 @@ class Skipped:
 class Foreign:
     """A source that was understood: its classes in label order, its records in the order of the lists, and what there
     is to say about it: ``notes`` for people, ``skipped`` files that cannot become records, ``dropped`` annotations that
-    cannot be drawn, by the reason, and how many are ``drawable`` (None: there are only label maps)."""
+    cannot be drawn, by the reason, and how many are ``drawable`` (None: there are only label maps). ``lists`` are more
+    files with names, beside those of the splits: their paths, and the splits that they hold."""
 
     classes: tuple[ClassInfo, ...]
     records: Sequence[Record]
@@ -98,6 +99,7 @@ class Foreign:
     skipped: list[Skipped] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     drawable: int | None = None
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tally(self) -> Tally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
 from deeplabv3p.errors import UsageError
@@ -227,6 +227,16 @@ FORMATS = {
         ),
     )
 }
+
+
+AUTO = Format(
+    "auto",
+    "look what the source is, say it, and convert it",
+    "folders or archives of one of the other formats",
+    "",
+    tuple(item.name for item in fields(Options)),
+)
+"""What recognises a source; it is no format itself."""
 
 
 def find_format(name: str) -> Format:

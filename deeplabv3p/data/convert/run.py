@@ -9,16 +9,18 @@ import importlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deeplabv3p.data.convert.foreign import Foreign
-from deeplabv3p.data.convert.formats import Options, find_format
+from deeplabv3p.data.convert.formats import AUTO, Format, Options, find_format
+from deeplabv3p.data.convert.recognise import Recognised, recognise, what_it_is
 from deeplabv3p.data.convert.sources import fingerprint, open_tree
 from deeplabv3p.data.convert.state import SCRATCH, Conversion, find_conversion
 from deeplabv3p.data.convert.tree import Tree
 from deeplabv3p.data.convert.writer import write_dataset
-from deeplabv3p.errors import DataError
+from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.progress import Progress, silent
 
 _VERSION = 2  # raise it whenever a conversion would come out differently
@@ -30,6 +32,7 @@ def convert(
     output: str | os.PathLike[str],
     options: Options | None = None,
     *,
+    announce: Callable[[Recognised], None] | None = None,
     link: bool = False,
     overwrite: bool = False,
     checking: Progress = silent,
@@ -43,10 +46,12 @@ def convert(
     says which and why.
 
     Args:
-        format_name: a name of :data:`deeplabv3p.data.convert.formats.FORMATS`.
+        format_name: a name of :data:`deeplabv3p.data.convert.formats.FORMATS`, or AUTO: what the source is is found by
+            looking.
         sources: folders, archives or files.
         output: the folder to write; a new or empty one, or that of an earlier conversion.
         options: what is asked of the format.
+        announce: told what the source was recognised as, with AUTO.
         link: make hard links of pictures that are files on the same disk, instead of copies.
         overwrite: convert again where ``output`` holds a conversion of something else.
         checking: told about bytes of tar files and single files that are compared with those of an earlier call.
@@ -54,12 +59,11 @@ def convert(
         progress: told about pictures.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: there is no such format, or an option that the recognised format does not know.
         DataError: a source is missing, damaged, unsafe or not of this format, nothing can be converted, or ``output``
             cannot be written.
     """
-    chosen, options = find_format(format_name), options or Options()
-    options = dataclasses.replace(options, order=options.order or chosen.order)
+    chosen, options = AUTO if format_name == AUTO.name else find_format(format_name), options or Options()
     paths = [Path(source) for source in sources]
     root = Path(output)
     for path in paths:
@@ -77,10 +81,16 @@ def convert(
     try:
         _remove(scratch)
         with open_tree(paths, scratch, unpacking) as tree:
-            foreign = read_foreign(format_name, tree, options)
+            if chosen is AUTO:
+                recognised = _recognised(tree, paths)
+                if announce is not None:
+                    announce(recognised)
+                chosen = find_format(recognised.format or "")
+                _check_options(options, chosen)
+            foreign = read_foreign(chosen.name, tree, options)
             foreign.notes[:0] = tree.notes
             return write_dataset(
-                foreign, root, format_name=format_name, key=key, link=link, overwrite=overwrite, progress=progress
+                foreign, root, format_name=chosen.name, key=key, link=link, overwrite=overwrite, progress=progress
             )
     finally:
         _remove(scratch)
@@ -90,11 +100,51 @@ def convert(
 
 
 def read_foreign(format_name: str, tree: Tree, options: Options) -> Foreign:
-    """Understand a source without writing anything; raises as :func:`convert` does."""
+    """Understand a source without writing anything; raises as :func:`convert` does. Where it is of another format, the
+    error says of which."""
     chosen = find_format(format_name)
+    options = dataclasses.replace(options, order=options.order or chosen.order)
     module = importlib.import_module(f"deeplabv3p.data.convert.{chosen.module}")
-    foreign: Foreign = getattr(module, f"read_{format_name}")(tree, options)
+    try:
+        foreign: Foreign = getattr(module, f"read_{format_name}")(tree, options)
+    except DataError as error:
+        raise DataError(_or_what_it_is(str(error), format_name, tree)) from None
+    if not foreign.records:
+        reason = f" {foreign.skipped[0].file}: {foreign.skipped[0].reason}" if foreign.skipped else ""
+        raise DataError(_or_what_it_is(f"no picture with annotations was found.{reason}", format_name, tree))
     return foreign
+
+
+def _or_what_it_is(message: str, format_name: str, tree: Tree) -> str:
+    """The message, or what the source is instead of ``format_name``."""
+    found = recognise(tree)
+    if not found or any(item.format == format_name for item in found):
+        return message
+    return f"this is not {format_name}: {what_it_is(found)}."
+
+
+def _recognised(tree: Tree, paths: Sequence[Path]) -> Recognised:
+    """The one format that a source is of."""
+    where = ", ".join(map(str, paths))
+    found = recognise(tree)
+    sure = [item for item in found if item.format is not None]
+    if len({item.format for item in sure}) > 1:
+        both = " and ".join(f"{item.name} ({item.evidence}; `convert {item.format}`)" for item in sure)
+        raise DataError(f"{where} may be {both}. Say which is meant.")
+    if sure:
+        return sure[0]
+    if found:
+        raise DataError(f"{where}: {what_it_is(found)}.")
+    kinds = Counter(file.suffix.lower() or "no suffix" for file in tree.files.values()).most_common(4)
+    held = ", ".join(f"{count:,} files with {kind}" for kind, count in kinds) or "no files"
+    raise DataError(f"{where} is of no format that is known: it holds {held}. `dataset.py list` says what is known.")
+
+
+def _check_options(options: Options, chosen: Format) -> None:
+    changed = [item.name for item in dataclasses.fields(Options) if getattr(options, item.name) != item.default]
+    unknown = [name for name in changed if name not in chosen.options]
+    if unknown:
+        raise UsageError(f"{chosen.name} has no option '{unknown[0]}'. It has {', '.join(chosen.options) or 'none'}.")
 
 
 def _is_inside(inner: Path, outer: Path) -> bool:

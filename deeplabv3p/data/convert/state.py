@@ -116,7 +116,7 @@ def _is_whole(root: Path, state: dict[str, Any]) -> bool:
     """Whether every listed file is there."""
     try:
         class_list = load_classes(root / CLASSES)
-        return all(
+        return all((root / path).is_file() for path in state.get("lists", [])) and all(
             len(open_dataset(root, root / f"{split}.txt", class_list, IGNORE)) == count
             for split, count in state["splits"].items()
         )

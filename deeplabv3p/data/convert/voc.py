@@ -18,6 +18,11 @@ from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 
+LISTS = {
+    f"ImageSets/Segmentation/{name}.txt": splits
+    for name, splits in (("train", ("train",)), ("val", ("val",)), ("trainval", ("train", "val")))
+}
+"""Where VOC has its lists, and where everybody's commands look for them."""
 _TABLE = number_table({**{label: label for label in range(len(VOC))}, IGNORE: IGNORE})
 _VOC = "Name VOCtrainval_11-May-2012.tar, or the folder VOC2012 with ImageSets/, JPEGImages/ and SegmentationClass/."
 
@@ -41,7 +46,7 @@ def read_voc_augment(tree: Tree, options: Options) -> Foreign:
             notes.append("SBD's label maps have no ignored boundary; --void_width 2 gives them one like VOC's")
     else:
         notes.append("there is no SBD among the sources (cls/*.mat): this is VOC 2012 alone")
-    foreign = Foreign(VOC, [], notes)
+    foreign = Foreign(VOC, [], notes, lists=LISTS)
     records = []
     for split, names in (("train", sorted([*train, *extra])), ("val", val)):
         for name in names:

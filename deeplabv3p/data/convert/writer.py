@@ -111,12 +111,18 @@ def write_dataset(
         (root / f"{old}.txt").unlink(missing_ok=True)
     for split, listed in splits.items():
         files.write_text(root / f"{split}.txt", "".join(f"{name}\n" for name in listed))
+    for path, parts in foreign.lists.items():
+        held = [name for split in parts for name in splits.get(split, [])]
+        if held:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            files.write_text(root / path, "".join(f"{name}\n" for name in held))
     notes = [*foreign.notes, *twice, *counted]
     if link and job.copied:
         notes.append(f"{job.copied} pictures could not be linked (from an archive, or another disk) and are copies")
     state |= {
         "complete": True,
         "splits": {split: len(listed) for split, listed in splits.items()},
+        "lists": [path for path in foreign.lists if (root / path).is_file()],
         "classes": [
             {"name": item.name, "color": list(item.color), "pixels": int(pixels), "pictures": int(pictures)}
             for item, pixels, pictures in zip(foreign.classes, outcome.pixels, outcome.pictures, strict=False)

@@ -251,7 +251,7 @@ def test_cvat_turned_boxes_ellipses_and_lines(tmp_path):
         (cvat_xml("").replace("<annotations>", '<!DOCTYPE x [<!ENTITY a "aa">]><annotations>', 1), "document type"),
         (cvat_xml("<polygon"), "not valid XML"),
         ("<other/>", "neither labelmap.txt nor an XML file of CVAT"),
-        ("<annotations><track id='0'/></annotations>", "export for video"),
+        ("<annotations><track id='0'/></annotations>", "this is CVAT for video"),
         (cvat_xml('<mask label="road" rle="9,99" left="0" top="0" width="3" height="2"/>'), "runs of 108 pixels"),
         (cvat_xml('<mask label="road" rle="1" left="30" top="0" width="3" height="2"/>'), "reaches out of its picture"),
         (cvat_xml('<mask label="road" rle="1" left="0" top="0" width="3"/>'), "has no number 'height'"),

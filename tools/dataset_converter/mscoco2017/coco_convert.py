@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from common import cli
+try:
+    from common import cli
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 
 MIN_PIXELS = 1000
 """Pictures with fewer annotated pixels have always been left out here."""

@@ -7,7 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import cli
+try:
+    from common import cli
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 
 if TYPE_CHECKING:
     from deeplabv3p.data.convert.foreign import Pixels

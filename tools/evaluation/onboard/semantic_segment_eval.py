@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import cli, dataset_flags
+try:
+    from common import cli, dataset_flags
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: this Python has no '{error.name}': activate the project's environment first.") from None
 from common.console import ConsoleProgress
 from common.runs import check_output_folder
 
