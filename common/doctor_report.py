@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ import numpy.typing as npt
 from common.facts import versions
 from common.page import Block, Facts, Figure, Section, Table, Text, Tiles
 from deeplabv3p import files, visualize
+from deeplabv3p.colors import on_screen
 from deeplabv3p.data.classes import default_colors
 from deeplabv3p.data.decode import read_image, read_label
 from deeplabv3p.data.doctor import KINDS, Diagnosis, Example, Finding, Repairs
 from deeplabv3p.data.doctor.findings import Box
 from deeplabv3p.data.doctor.inventory import shown
 from deeplabv3p.data.doctor.record import raw_label
+from deeplabv3p.data.doctor.titles import title
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
 
@@ -37,6 +40,7 @@ _SHOWN = 3  # files of a finding on the console
 _LISTED = 200  # files of a finding on the page
 _HEIGHT = 220  # pixels of an example
 _CROP = 24  # pixels around the spot of an example
+_SAMPLES = "samples"
 _ACTIONS = 20  # of a repair, on the console
 
 Pixels = npt.NDArray[np.uint8]
@@ -91,18 +95,27 @@ def diagnosis_sections(diagnosis: Diagnosis) -> list[Section]:
     tiles = [(f"{len(diagnosis.of(severity))}", f"{severity}s") for severity in ("error", "warning", "note")]
     tiles.append((f"{len(diagnosis.records):,}", "samples looked at"))
     table = Table(
-        ("finding", "severity", "count", "fixable"),
-        tuple((item.kind, item.severity, f"{item.count:,}", f"{item.fixable:,}") for item in diagnosis.findings),
+        ("finding", "severity", "count", "fixable", f"in {DOCTOR_JSON}"),
+        tuple(
+            (title(item.kind), item.severity, f"{item.count:,}", f"{item.fixable:,}", item.kind)
+            for item in diagnosis.findings
+        ),
     )
-    blocks: list[Block] = [Tiles(tuple(tiles)), Text(_verdict(diagnosis))]
-    overview = Section("Verdict", (*blocks, *([table] if diagnosis.findings else []), Facts(_looked_at(diagnosis))))
+    said = _means(diagnosis)
+    blocks: list[Block] = [Tiles(tuple(tiles)), Text(f"{said[0].upper()}{said[1:]}")]
+    facts = Facts(tuple((name, value) for name, value in _looked_at(diagnosis) if name != _SAMPLES))  # a tile says it
+    overview = Section("Verdict", (*blocks, *([table] if diagnosis.findings else []), facts))
     return [overview, *(_section(item, diagnosis.meaning) for item in diagnosis.findings)]
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
+    return f"{diagnosis.summary}: {_means(diagnosis)}"
+
+
+def _means(diagnosis: Diagnosis) -> str:
     if diagnosis.healthy:
-        return f"{diagnosis.summary}: nothing that keeps a training from learning what is meant."
-    return f"{diagnosis.summary}: a training would stop, or learn something else than is meant."
+        return "nothing that keeps a training from learning what is meant."
+    return "a training would stop, or learn something else than is meant."
 
 
 def _looked_at(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
@@ -117,7 +130,7 @@ def _looked_at(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
         ("lists", lists),
         ("classes", classes),
         ("ignored", ignored),
-        ("samples", f"{len(diagnosis.records):,} looked at in {diagnosis.seconds:.1f} s"),
+        (_SAMPLES, f"{len(diagnosis.records):,} looked at in {diagnosis.seconds:.1f} s"),
     )
 
 
@@ -138,34 +151,36 @@ def _section(item: Finding, meaning: Meaning) -> Section:
     if remedy is not None:
         blocks.append(Text(f"--fix: {remedy}{f' ({item.fixable:,} of {item.count:,})' if item.fixable else ''}."))
     blocks += [figure for example in item.examples if (figure := _figure(example, meaning))]
-    if item.count:
+    told = " ".join([item.message, *(block.caption for block in blocks if isinstance(block, Figure))])
+    if not all(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told) for name in item.files[:_LISTED]):
         more = f" and {item.count - _LISTED:,} more in {DOCTOR_JSON}" if item.count > _LISTED else ""
         blocks.append(Text(f"{', '.join(item.files[:_LISTED])}{more}"))
-    return Section(f"{item.severity}: {item.kind}", tuple(blocks))
+    words = title(item.kind)
+    return Section(f"{item.severity.capitalize()}: {words[0].lower()}{words[1:]}", tuple(blocks))
 
 
 def _figure(example: Example, meaning: Meaning) -> Figure | None:
     """The files of an example in a row, and what lies around its spot, enlarged. None where a file went away."""
     panels: list[Pixels] = []
-    titles: list[str] = []
+    titles: list[str] = []  # what it is; its name stands in the caption
     try:
         for path in example.pictures:
             panels.append(read_image(path))
-            titles.append(shown(path.name))
+            titles.append("picture")
         for path in example.labels:
             panels.append(_colored(path, meaning))
-            titles.append(shown(path.name))
+            titles.append("label map")
     except DataError:
         return None
     if not panels:
         return None
-    caption = ", ".join(titles)
+    caption = ", ".join(shown(f"{path.parent.name}/{path.name}") for path in (*example.pictures, *example.labels))
     if example.box:
         caption += f", at row {example.box[0]}, column {example.box[1]}"
         panels += [_around(panel, example.box) for panel in panels]
         titles += ["enlarged"] * len(titles)
     shown_panels = [_fitted(panel) for panel in panels]
-    sheet = visualize.side_by_side(shown_panels, [title[:32] for title in titles], _HEIGHT)
+    sheet = visualize.side_by_side(shown_panels, titles, _HEIGHT)
     return Figure(visualize.encode_jpeg(sheet), caption)
 
 
@@ -174,11 +189,11 @@ def _colored(path: Path, meaning: Meaning) -> Pixels:
     if meaning.class_list is not None:
         with contextlib.suppress(DataError):  # what training cannot read is shown as it is
             label = read_label(path, meaning.class_list, meaning.ignore_index, meaning.reading)
-            return visualize.colorize(label, meaning.class_list.classes)
+            return visualize.shown(label, meaning.class_list.classes)
     raw, _ = raw_label(path)
     if raw.ndim == 3:
         return np.asarray(raw, np.uint8)
-    known: Sequence[ClassInfo] = meaning.class_list.classes if meaning.class_list else ()
+    known: Sequence[ClassInfo] = on_screen(meaning.class_list.classes) if meaning.class_list else ()
     rest = default_colors(255)[len(known) :]
     classes = (*known, *(ClassInfo("", color) for color in rest))
     return visualize.colorize(np.minimum(raw, 255).astype(np.uint8), classes)

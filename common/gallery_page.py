@@ -32,6 +32,8 @@ PAGE_BYTES = 25_000_000
 Pixels = npt.NDArray[np.uint8]
 
 _JPEG_QUALITY = 82
+# Width by height of a card's picture; what is narrower or wider gets bars, or its text would be a word a line.
+_NARROWEST, _WIDEST = 0.6, 4.0
 _WRONG, _OUTLINE = (229, 57, 53), (255, 0, 110)
 
 
@@ -46,6 +48,7 @@ class Card:
         layers: PNG files that lie over it, by name; the reader chooses one. The same names on every card.
         outline: a PNG file that always lies on top, or None.
         classes: the labels that the filter finds it by.
+        size_hw: (height, width) of the picture, for the shape of the card.
     """
 
     title: str
@@ -54,6 +57,7 @@ class Card:
     layers: Mapping[str, bytes]
     classes: Collection[int]
     outline: bytes | None = None
+    size_hw: tuple[int, int] = (3, 4)
     html: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +114,7 @@ def thumbnail(image: Pixels, size_hw: tuple[int, int]) -> bytes:
 def label_layer(label: Pixels, classes: Sequence[ClassInfo], size_hw: tuple[int, int]) -> bytes:
     """A label map, uint8 [H, W], in its classes' colours as a PNG file of that (height, width). Ignored pixels and
     classes whose colour is black, such as a background, are transparent, as in :func:`visualize.overlay`."""
-    colors = visualize.palette(classes)
+    colors = visualize.screen_palette(classes)
     opaque = np.asarray(colors.any(axis=1), np.bool_)
     opaque[IGNORE] = False
     return _palette_png(label, colors, opaque, size_hw)
@@ -151,8 +155,11 @@ def _card_html(card: Card) -> str:
     outline = f'<img class="outline" src="{_data(card.outline)}" alt="">' if card.outline else ""
     picture = f'<img src="{_data(card.picture)}" alt="{escape(card.title)}">'
     labels = " ".join(str(label) for label in sorted(card.classes))
+    height, width = card.size_hw
+    ratio = min(max(width / height, _NARROWEST), _WIDEST)
     return (
-        f'<article data-classes=" {labels} "><div class="stack">{picture}{layers}{outline}</div>'
+        f'<article data-classes=" {labels} " style="--ratio:{ratio:.3f}">'
+        f'<div class="stack">{picture}{layers}{outline}</div>'
         f"<h3>{escape(card.title)}</h3><p>{escape(card.text)}</p></article>\n"
     )
 
@@ -243,18 +250,26 @@ main { max-width: 1600px; }
 .controls > * { margin: 0; }
 .controls input, .controls select { font: inherit; color: inherit; background: var(--back); padding: 3px 6px;
   border: 1px solid var(--line); border-radius: 6px; vertical-align: middle; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 16px; }
-article { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 10px;
+/* Rows of pictures of one height, each as wide as it asks for: tall ones leave no holes beside them. */
+.cards { display: flex; flex-wrap: wrap; gap: 16px; }
+.cards::after { content: ""; flex: 1e6 1 0; }
+article { box-sizing: content-box; flex: var(--ratio) 1 calc(var(--ratio) * 190px); background: var(--card);
+  border: 1px solid var(--line); border-radius: 12px; padding: 10px; max-width: calc(100% - 22px);
   content-visibility: auto; contain-intrinsic-size: auto 280px; }
-article.large { grid-column: 1 / -1; }
+article.large { flex-basis: 100%; }
 [hidden] { display: none !important; }
-.stack { position: relative; cursor: zoom-in; }
-.large .stack { cursor: zoom-out; }
-.stack img { width: 100%; image-rendering: auto; background: none; border-radius: 4px; }
+.stack { position: relative; cursor: zoom-in; aspect-ratio: var(--ratio); background: var(--back);
+  border-radius: 4px; overflow: hidden; }
+.large .stack { cursor: zoom-out; max-height: 90vh; margin: 0 auto; max-width: 100%; }
+.stack img { width: 100%; height: 100%; object-fit: contain; image-rendering: auto; background: none;
+  border-radius: 0; }
 .stack .layer, .stack .outline { position: absolute; inset: 0; height: 100%; image-rendering: pixelated; }
 .stack .layer { opacity: var(--opacity); }
 h3 { font-size: .9rem; margin: 8px 0 0; }
 article p { margin: 0; color: var(--soft); font-size: .8rem; }
+/* The text asks for no width: it would make the card of a tall picture wider than its neighbours allow. */
+article h3, article p { contain: inline-size; }
+article:not(.large) p { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
 nav { font-size: 1rem; } nav a { color: var(--accent); }
 """
 

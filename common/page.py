@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
+from deeplabv3p.colors import on_screen
 from deeplabv3p.spec import ClassInfo
 
 
@@ -76,13 +77,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Legend:
-    """The colours of classes, in a row."""
+    """The colours of classes on the screen, in a row."""
 
     classes: Sequence[ClassInfo]
 
     def html(self) -> str:
         """The row as HTML."""
-        return f'<p class="legend">{"".join(f"<span>{_cell(item)}</span>" for item in self.classes)}</p>'
+        items = "".join(f"<span>{_cell(item)}</span>" for item in on_screen(self.classes))
+        return f'<p class="legend">{items}</p>'
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: 7px 12px 7px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: .875rem; }
 th:first-child, td:first-child { text-align: left; }
+td:first-child { white-space: normal; min-width: 8.5em; }
 tbody tr:last-child td { border-bottom: 0; }
 i { display: inline-block; width: 14px; height: 14px; border-radius: 4px; margin-right: 8px; vertical-align: -2px;
   border: 1px solid rgb(127 127 127 / .5); }

@@ -33,7 +33,7 @@ def segment_pictures(options: argparse.Namespace) -> None:
         DataError: some pictures could not be read; the others are done.
         DeeplabError: anything else that is wrong, before the first picture.
     """
-    folder = None if options.output is None and window.available() else options.output or DEFAULT_FOLDER
+    folder = None if options.output is None and window.ready() else options.output or DEFAULT_FOLDER
     if folder is not None:
         check_output_folder(folder)
     paths = find_pictures(options.image, folder)
@@ -106,7 +106,7 @@ def segment_video(options: argparse.Namespace) -> None:
         DataError: the source cannot be opened or holds no frame, or the video cannot be written.
         DeeplabError: anything else that is wrong, before the first frame.
     """
-    target = None if options.output is None and window.available() else _video_target(options)
+    target = None if options.output is None and window.ready() else _video_target(options)
     with (
         video.VideoReader(options.input) as reader,
         contextlib.closing(open_runtime(options)) as runtime,

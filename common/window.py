@@ -9,6 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+NO_WINDOWS = (
+    "note: this OpenCV cannot open windows, so results go into files. Windows are had by: "
+    "pip uninstall opencv-python-headless && pip install opencv-python"
+)
+
 _TITLE = "deeplabv3p"
 _QUIT_KEYS = {27, ord("q")}  # Esc
 _POLL_MS = 50
@@ -16,8 +21,24 @@ _POLL_MS = 50
 
 def available() -> bool:
     """Whether a window can be opened: a display, and an OpenCV build with a GUI (the headless build has none)."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return False
+    return has_display() and _has_windows()
+
+
+def has_display() -> bool:
+    """Whether there is a screen to open windows on. Only Linux can be asked."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def ready() -> bool:
+    """As :func:`available`; where only OpenCV is in the way, a line on the console says how windows are had."""
+    if available():
+        return True
+    if has_display():
+        print(NO_WINDOWS, file=sys.stderr, flush=True)
+    return False
+
+
+def _has_windows() -> bool:
     try:
         cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE)
     except cv2.error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from deeplabv3p import files
+from deeplabv3p import files, fonts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +43,9 @@ def confusion_chart(path: Path, confusion: npt.NDArray[np.int64], names: Sequenc
     )
     every = max(1, count // 40)
     ticks = range(0, count, every)
-    axes.set_xticks(ticks, [short_name(names[i]) for i in ticks], rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [short_name(names[i]) for i in ticks])
+    labels = class_names(names)
+    axes.set_xticks(ticks, [labels[i] for i in ticks], rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [labels[i] for i in ticks])
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.tick_params(length=0, labelsize=9 if count <= 25 else 7)
@@ -64,8 +65,11 @@ def confusion_chart(path: Path, confusion: npt.NDArray[np.int64], names: Sequenc
     save_figure(figure, path)
 
 
-def iou_chart(path: Path, names: Sequence[str], iou: Sequence[float] | npt.NDArray[np.float64]) -> None:
-    """Draw the IoU (0 to 1) of every class as bars, best first, to a PNG; undefined ones (nan) come last.
+def iou_chart(
+    path: Path, names: Sequence[str], iou: Sequence[float] | npt.NDArray[np.float64], ignored: int | None = None
+) -> None:
+    """Draw the IoU (0 to 1) of every class as bars, best first, to a PNG; undefined ones (nan) come last. ``ignored``
+    is the class that is not scored, None where all are.
 
     Raises:
         DataError: the file cannot be written.
@@ -77,14 +81,17 @@ def iou_chart(path: Path, names: Sequence[str], iou: Sequence[float] | npt.NDArr
     rows = np.arange(len(names))
     axes.barh(rows, np.nan_to_num(values[order]), color=ACCENT, height=0.68)
     boxed = {"facecolor": "white", "lw": 0, "pad": 0.5}
-    for row, value in enumerate(values[order].tolist()):
-        text, end = ("absent", 0.0) if math.isnan(value) else (f"{value:.3f}", value)
+    for row, label in enumerate(order.tolist()):
+        value = float(values[label])
+        absent = "ignored" if label == ignored else "absent"
+        text, end = (absent, 0.0) if math.isnan(value) else (f"{value:.3f}", value)
         axes.text(end + 0.008, row, text, va="center", fontsize=9, color=INK, bbox=boxed)
     if not np.isnan(values).all():
         mean = float(np.nanmean(values))
         axes.axvline(mean, color=SECOND, linewidth=1.2, linestyle="--", zorder=0)
         axes.set_title(f"IoU by class (dashed: mean {mean:.3f})", loc="left")
-    axes.set_yticks(rows, [short_name(names[i]) for i in order])
+    labels = class_names(names)
+    axes.set_yticks(rows, [labels[i] for i in order])
     axes.set_xlim(0, 1.09)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.margins(y=0.01)
@@ -249,9 +256,26 @@ def plain_axes(axes: Any, grid: str) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a chart as PNG, atomically; raises DataError where it cannot be written."""
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if text.get_text()]
+    families = fonts.families(text.get_text() for text in texts)
+    for text in texts if len(families) > 1 else ():
+        text.set_fontfamily(families)
     with files.atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names in scripts that Matplotlib's font lacks become boxes
+        warnings.simplefilter("ignore", UserWarning)  # letters that no font of this machine has become boxes
         figure.savefig(temporary, format="png")
+
+
+def class_names(names: Sequence[str]) -> list[str]:
+    """The names of classes as charts write them: short, and ``class`` with its number where no font has the letters."""
+    nameless = unwritable(names)
+    return [f"class {label}" if label in nameless else short_name(name) for label, name in enumerate(names)]
+
+
+def unwritable(names: Sequence[str]) -> set[int]:
+    """The classes whose names have letters that no font of this machine has."""
+    return {label for label, name in enumerate(names) if not fonts.can_write(name)}
 
 
 def short_name(name: str) -> str:

@@ -1,11 +1,15 @@
 """Label maps as pictures: colours, overlays, legends, comparisons and palette PNGs.
 
+Files of labels have the classes' own colours; what is looked at, such as overlays and legends, those of
+:func:`deeplabv3p.colors.on_screen`, which can be told apart.
 Pictures are uint8 [H, W, 3] RGB, label maps uint8 [H, W] with 0 to K - 1 and IGNORE.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import unicodedata
 from collections.abc import Collection, Sequence
 
 import cv2
@@ -13,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from deeplabv3p import files
+from deeplabv3p import colors, files
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo
 
 Pixels = npt.NDArray[np.uint8]
 Path = str | os.PathLike[str]
 
-IGNORE_COLOR = (224, 224, 192)
-"""The colour of ignored pixels, as in PASCAL VOC."""
+IGNORE_COLOR = colors.IGNORE_COLOR
 
 _WRONG = (229, 57, 53)
 _TEXT, _HERSHEY = (31, 41, 55), 1 / 33  # scale of Hershey's letters for a pixel of size
@@ -36,35 +39,54 @@ def palette(classes: Sequence[ClassInfo]) -> Pixels:
 
 
 def colorize(label: Pixels, classes: Sequence[ClassInfo]) -> Pixels:
-    """The label map in its classes' colours, uint8 [H, W, 3] RGB."""
+    """The label map in its classes' own colours, uint8 [H, W, 3] RGB."""
     return _look_up(label, palette(classes))
 
 
+def screen_palette(classes: Sequence[ClassInfo]) -> Pixels:
+    """The same for the screen, where colours that are hard to tell apart are replaced."""
+    return palette(colors.on_screen(classes))
+
+
+def shown(label: Pixels, classes: Sequence[ClassInfo]) -> Pixels:
+    """The label map in the colours of the screen, uint8 [H, W, 3] RGB."""
+    return _look_up(label, screen_palette(classes))
+
+
 def overlay(image: Pixels, label: Pixels, classes: Sequence[ClassInfo], alpha: float = 0.5) -> Pixels:
-    """The picture tinted with the classes' colours, which make up ``alpha`` (0 to 1) of the result.
+    """The picture tinted with the classes' colours on the screen, which make up ``alpha`` (0 to 1) of the result.
 
     Ignored pixels and classes whose colour is black, such as a background, keep the picture as it is.
     """
-    colors = palette(classes)
-    keep = np.where(colors.any(axis=1), 0, 255).astype(np.uint8)
+    return tint(image, label, screen_palette(classes), alpha)
+
+
+def tint(image: Pixels, label: Pixels, table: Pixels, alpha: float) -> Pixels:
+    """The same with the colour of each label from ``table``, uint8 [256, 3] RGB."""
+    keep = np.where(table.any(axis=1), 0, 255).astype(np.uint8)
     keep[IGNORE] = 255
-    result = cv2.addWeighted(image, 1 - alpha, _look_up(label, colors), alpha, 0)
+    result = cv2.addWeighted(image, 1 - alpha, _look_up(label, table), alpha, 0)
     return np.asarray(cv2.copyTo(image, cv2.LUT(label, keep), result), np.uint8)
 
 
 def legend(classes: Sequence[ClassInfo], present: Collection[int] | None = None) -> Pixels:
-    """A picture that names the colours, in label order; ``present`` limits it to those labels."""
-    shown = [item for index, item in enumerate(classes) if present is None or index in present]
+    """A picture that names the colours on the screen, in label order; ``present`` limits it to those labels. A name
+    whose letters OpenCV does not have is ``class`` and its number."""
+    named = [
+        (item.color, item.name if _can_write(item.name) else f"class {index}")
+        for index, item in enumerate(colors.on_screen(classes))
+        if present is None or index in present
+    ]
     row, pad = 26, 10
-    columns = max(1, -(-len(shown) // 24))
-    lines = -(-len(shown) // columns)
-    width = 40 + max((_text_width(item.name, 15) for item in shown), default=0)
+    columns = max(1, -(-len(named) // 24))
+    lines = -(-len(named) // columns)
+    width = 40 + max((_text_width(name, 15) for _, name in named), default=0)
     picture = np.full((2 * pad + max(lines, 1) * row, 2 * pad + columns * width, 3), 255, np.uint8)
-    for place, item in enumerate(shown):
+    for place, (color, name) in enumerate(named):
         left, top = pad + place // lines * width, pad + place % lines * row
-        cv2.rectangle(picture, (left, top + 4), (left + 22, top + 21), item.color, cv2.FILLED)
+        cv2.rectangle(picture, (left, top + 4), (left + 22, top + 21), color, cv2.FILLED)
         cv2.rectangle(picture, (left, top + 4), (left + 22, top + 21), (120, 120, 120), 1)
-        write_text(picture, item.name, (left + 30, top + 18), 15)
+        write_text(picture, name, (left + 30, top + 18), 15)
     return picture
 
 
@@ -152,3 +174,23 @@ def _text_width(text: str, size: int) -> int:
     if hasattr(cv2, "FontFace"):
         return int(cv2.getTextSize((4096, 64), text, (0, 32), cv2.FontFace("sans"), size)[2])
     return int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size * _HERSHEY, 1)[0][0])
+
+
+def _can_write(text: str) -> bool:
+    return all(_has_letter(letter) for letter in set(text))
+
+
+@functools.cache
+def _has_letter(letter: str) -> bool:
+    """Whether OpenCV draws a letter as itself. For those that it lacks it draws a question mark, and it writes from
+    left to right alone."""
+    if letter.isascii():
+        return True
+    if not hasattr(cv2, "FontFace") or unicodedata.bidirectional(letter) in {"R", "AL"}:
+        return False
+    drawn = []
+    for text in (letter, "?"):
+        picture = np.full((40, 60, 3), 255, np.uint8)
+        write_text(picture, text, (10, 30), 24)
+        drawn.append(picture)
+    return not np.array_equal(drawn[0], drawn[1])

@@ -265,13 +265,22 @@ def test_a_window_shows_rgb_as_opencv_wants_it_and_ends_with_q(
     assert not (tmp_path / "result").exists()
 
 
-def test_a_headless_opencv_has_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_headless_opencv_has_no_window_and_says_how_one_is_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*_: object) -> None:
         raise cv2.error("The function is not implemented")
 
     monkeypatch.setattr(window.cv2, "namedWindow", refuse)
     monkeypatch.setenv("DISPLAY", ":0")
     assert not window.available()
+    assert not window.ready()
+    assert capsys.readouterr().err.count("pip install opencv-python") == 1
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    if sys.platform.startswith("linux"):
+        assert not window.ready()
+        assert capsys.readouterr().err == "", "without a screen nobody expects a window"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[1]
 # Each row may import the rows above it. Parts of one row do not import each other.
 ROWS = [
     {"errors"},
-    {"files", "progress", "backend", "processes"},
+    {"files", "csv_text", "progress", "backend", "processes"},
     {"documents", "archives"},
     {"hdf5"},
     {"spec"},
-    {"sampling"},
+    {"sampling", "colors", "fonts"},
     {"pixels"},
     {"data", "models", "weights", "losses", "metrics", "visualize", "charts"},
     {"runtime"},

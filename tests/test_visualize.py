@@ -104,6 +104,28 @@ def test_side_by_side_scales_to_one_height() -> None:
     assert (titled[:22] < 128).any()
 
 
+def test_what_is_looked_at_can_be_told_apart_and_files_keep_their_palette(tmp_path: Path) -> None:
+    classes = (ClassInfo("background", (0, 0, 0)), ClassInfo("plane", (128, 0, 0)), ClassInfo("chair", (192, 0, 0)))
+    label = np.array([[0, 1, 2]], np.uint8)
+    image = np.full((1, 3, 3), 100, np.uint8)
+    tinted = visualize.overlay(image, label, classes).astype(int)
+    assert np.abs(tinted[0, 1] - tinted[0, 2]).max() > 60
+    assert (visualize.legend(classes).reshape(-1, 3) == visualize.screen_palette(classes)[2]).all(axis=1).any()
+    assert not (visualize.legend(classes).reshape(-1, 3) == classes[2].color).all(axis=1).any()
+    visualize.save_label_png(tmp_path / "l.png", label, classes)
+    with Image.open(tmp_path / "l.png") as png:
+        assert png.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 192, 0, 0]  # type: ignore[index]
+    np.testing.assert_array_equal(visualize.colorize(label, classes)[0, 2], classes[2].color)
+
+
+def test_names_that_opencv_cannot_write_are_numbers() -> None:
+    def drawn(*names: str) -> np.ndarray:
+        return visualize.legend([ClassInfo(name, (0, 90 * index, 200)) for index, name in enumerate(names)])
+
+    np.testing.assert_array_equal(drawn("road", "सड़क", "طريق"), drawn("road", "class 1", "class 2"))
+    assert not np.array_equal(drawn("road", "дорога"), drawn("road", "class 1")) or not hasattr(cv2, "FontFace")
+
+
 def test_comparison_has_four_panels() -> None:
     image = photograph()
     truth = np.zeros(image.shape[:2], np.uint8)

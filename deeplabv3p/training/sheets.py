@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo, ModelSpec
-from deeplabv3p.visualize import IGNORE_COLOR, Pixels, colorize, legend, side_by_side
+from deeplabv3p.visualize import IGNORE_COLOR, Pixels, legend, shown, side_by_side
 
 _PREDICTION_HEIGHT, _CELL_HEIGHT, _GAP = 256, 160, 12  # pixels
 
 
 def prediction_sheet(image: Pixels, truth: Pixels, prediction: Pixels, classes: Sequence[ClassInfo]) -> Pixels:
     """Picture, truth and prediction side by side in the classes' colours, and what those that occur are called."""
-    panels = [image, colorize(truth, classes), colorize(prediction, classes)]
+    panels = [image, shown(truth, classes), shown(prediction, classes)]
     row = side_by_side(panels, ["picture", "truth", "prediction"], min(image.shape[0], _PREDICTION_HEIGHT))
     return _beside(row, _legend(classes, truth, prediction))
 
@@ -40,7 +40,7 @@ def batch_sheet(images: npt.NDArray[np.float32], labels: Pixels, names: Sequence
     cells = []
     for picture, label, name in zip(pictures, labels, names, strict=True):
         titles = [name, f"{np.mean(label == IGNORE):.0%} ignored"]
-        cell = side_by_side([picture, colorize(label, classes)], titles, _CELL_HEIGHT)
+        cell = side_by_side([picture, shown(label, classes)], titles, _CELL_HEIGHT)
         cells.append(_extended(cell, cell.shape[0] + _GAP, cell.shape[1] + _GAP))
     columns = max(1, round(math.sqrt(len(cells) / 2)))  # a cell is about twice as wide as high
     rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]

@@ -20,7 +20,7 @@ from deeplabv3p.data.classes import ClassList, default_colors
 from deeplabv3p.data.decode import read_image, read_label
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
-from deeplabv3p.visualize import overlay, palette
+from deeplabv3p.visualize import palette, tint
 
 BUILD = Path(os.environ.get("DEEPLAB_DEVICE_BUILD", Path(__file__).parents[2] / "inference/cpp/build/host"))
 PROBE = BUILD / "deeplab_image_probe"
@@ -502,4 +502,6 @@ def test_overlays_are_those_of_python(tmp_path: Path) -> None:
     picture.write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
     mask.write_bytes(cv2.imencode(".png", label)[1].tobytes())
     _run("overlay", picture, mask, out, *(",".join(map(str, item.color)) for item in classes))
-    np.testing.assert_array_equal(np.fromfile(out, np.uint8).reshape(image.shape), overlay(image, label, classes, 0.5))
+    np.testing.assert_array_equal(
+        np.fromfile(out, np.uint8).reshape(image.shape), tint(image, label, palette(classes), 0.5)
+    )

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         classes = samples.dataset.classes
         panels = [
             varied.image,
-            visualize.colorize(varied.label, classes),
+            visualize.shown(varied.label, classes),
             visualize.overlay(varied.image, varied.label, classes),
             _table(varied.parameters, [item.name for item in classes]),
         ]

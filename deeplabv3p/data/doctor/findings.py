@@ -86,10 +86,10 @@ KINDS: dict[str, Kind] = {
         "error", "Several files answer to one name (two suffixes, or two spellings of an accent). Remove all but one."
     ),
     "damaged_picture": Kind(
-        "error", "The picture cannot be decoded to its end. Copy it again.", "the sample is left out"
+        "error", "Training stops at a picture that cannot be decoded to its end.", "the sample is left out"
     ),
     "damaged_label": Kind(
-        "error", "The label map cannot be decoded to its end. Copy it again.", "the sample is left out"
+        "error", "Training stops at a label map that cannot be decoded to its end.", "the sample is left out"
     ),
     "huge": Kind("error", "Decoding this would fill the memory. Scale it down, or cut it.", "the sample is left out"),
     "size_differs": Kind(
@@ -197,7 +197,7 @@ KINDS: dict[str, Kind] = {
         "warning", "No label map holds the class. Its IoU stays undefined, its output is never trained."
     ),
     "mostly_ignored": Kind("warning", "More than half of all pixels are ignored: training sees the other half only."),
-    "all_ignored": Kind("warning", "These label maps hold nothing but ignored pixels: their pictures teach nothing."),
+    "all_ignored": Kind("warning", "Their pictures teach nothing, and are scored on nothing."),
     "case_clash": Kind(
         "warning", "These names differ in upper and lower case alone: on Windows and macOS one overwrites the other."
     ),
