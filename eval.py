@@ -65,13 +65,22 @@ def score_table(evaluation: Evaluation) -> str:
     """The scores as lines of text: every class, then the means. Undefined ones are dashes."""
     scores = evaluation.scores
     width = max(len("class"), *(len(item.name) for item in evaluation.classes))
-    lines = [f"{'class':{width}}     IoU  accuracy         pixels"]
-    rows = zip(evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True)
-    for item, iou, accuracy, pixels in rows:
-        lines.append(f"{item.name:{width}}  {_score(iou):>6}  {_score(accuracy):>8}  {pixels:13,}")
-    means = f"PA {_score(scores.pa)}, MPA {_score(scores.mpa)}, FWIoU {_score(scores.fwiou)}"
-    counted = f"over {scores.classes_counted} of {len(evaluation.classes)} classes"
-    return "\n".join([*lines, f"mIoU {_score(scores.miou)} {counted}, {means}, {scores.total:,} pixels"])
+    lines = [f"{'class':{width}}      IoU  accuracy         pixels"]
+    for label, item in enumerate(evaluation.classes):
+        iou = "ignored" if label == scores.ignored else _score(scores.iou[label])
+        accuracy, pixels = _score(scores.accuracy[label]), scores.pixels[label]
+        lines.append(f"{item.name:{width}}  {iou:>7}  {accuracy:>8}  {pixels:13,}")
+    means = (
+        f"mIoU {_score(scores.miou)} over {scores.classes_counted} of {len(evaluation.classes)} classes, "
+        f"mIoU in truth {_score(scores.miou_in_truth)} over {scores.classes_in_truth}, "
+        f"PA {_score(scores.pa)}, MPA {_score(scores.mpa)}, FWIoU {_score(scores.fwiou)}, {scores.total:,} pixels"
+    )
+    lines.append(means)
+    alone = [evaluation.classes[label].name for label in scores.only_predicted]
+    if alone:
+        counted = f"classes counted: {scores.classes_in_truth} in the truth, {len(alone)} in the prediction alone"
+        lines.append(f"{counted}, with IoU 0: {', '.join(alone)}. Compare models by mIoU in truth")
+    return "\n".join(lines)
 
 
 def _score(value: float) -> str:

@@ -56,17 +56,27 @@ def score(model: Path, dataset: Path, split: str, folder: Path, *, flip: bool = 
     more = ["--flip"] if flip else []
     evaluation.main(["--model_path", str(model), *data, "--output_path", str(folder), *more])
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    keep = ("miou", "pa", "mpa", "fwiou", "pictures", "scored_pixels", "seconds")
+    keep = ("miou", "miou_in_truth", "classes_counted", "classes_in_truth", "pa", "mpa", "fwiou")
+    keep += ("pictures", "scored_pixels", "seconds")
     iou = {item["name"]: item["iou"] for item in scores["classes"]}
     return {key: scores[key] for key in keep} | {"iou": iou, "protocol": scores["protocol"]["model"]}
 
 
+def compared(scores: dict[str, Any]) -> float:
+    """The mIoU that a result is compared with others by: over the classes in the truth, which are the same for all.
+    Results of older versions have one mIoU only; in their lists (all of CamVid and VOC) every class occurs in the truth
+    and is predicted, so that both are one number."""
+    score: float = scores.get("miou_in_truth", scores["miou"])
+    return score
+
+
 def _table(rows: list[dict[str, Any]], splits: list[str]) -> str:
-    """Markdown: size, stride, flip, and for each split mIoU and PA; then the classes of the last split."""
+    """Markdown: size, stride, flip, and for each split both mIoUs and PA; then the classes of the last split."""
     head = [
         "input",
         "output stride",
         "flip",
+        *(f"{split} mIoU in truth" for split in splits),
         *(f"{split} mIoU" for split in splits),
         *(f"{split} PA" for split in splits),
     ]
@@ -74,7 +84,8 @@ def _table(rows: list[dict[str, Any]], splits: list[str]) -> str:
     lines = ["| " + " | ".join([*head, *names]) + " |", "|" + "---|" * (len(head) + len(names))]
     for row in rows:
         values = [row["size_hw"], str(row["output_stride"]), "yes" if row["flip"] else "no"]
-        values += [f"{row[split]['miou']:.4f}" for split in splits] + [f"{row[split]['pa']:.4f}" for split in splits]
+        values += [f"{compared(row[split]):.4f}" for split in splits]
+        values += [f"{row[split][key]:.4f}" for key in ("miou", "pa") for split in splits]
         values += [f"{row[splits[-1]]['iou'][name]:.3f}" for name in names]
         lines.append("| " + " | ".join(values) + " |")
     return "\n".join(lines)

@@ -97,7 +97,7 @@ def measure_parts(runtime: Runtime, dataset: Dataset) -> dict[str, float]:
         with clock("engine"):
             raw = run(runtime, prepared)
         with clock("score"):
-            Scores(confusion_matrix(truth, finish(spec, raw), spec.num_classes))
+            Scores(confusion_matrix(truth, finish(spec, raw), spec.num_classes), dataset.ignored_class)
     return {part: 1000 * seconds / len(dataset) for part, seconds in spent.items()}
 
 
@@ -110,6 +110,7 @@ def measure_pipeline(engines: tuple[Runtime, ...], dataset: Dataset) -> dict[str
         "pictures_per_s": len(dataset) / evaluation.seconds,
         "processor_ms": 1000 * spent / len(dataset),
         "miou": evaluation.scores.miou,
+        "miou_in_truth": evaluation.scores.miou_in_truth,
     }
 
 

@@ -14,18 +14,18 @@ goes on inside the epoch where it stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import train
-from benchmarks.dumps import score
+from benchmarks.dumps import compared, score
 from common import cli
 from common.facts import machine_facts
 from common.runs import latest_run
 from deeplabv3p import files
+from deeplabv3p.csv_text import from_csv
 from deeplabv3p.errors import DataError, DivergedError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,16 +98,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         if "error" in row:
             lines.append([row["recipe"], flags, f"failed: {row['error']}", *[""] * 5])
             continue
-        scores = [f"{row[kind][split]['miou']:.4f}" for kind in ("best", "last") for split in SPLITS]
+        scores = [f"{compared(row[kind][split]):.4f}" for kind in ("best", "last") for split in SPLITS]
         lines.append([row["recipe"], flags, str(row["best_epoch"]), *scores, f"{row['seconds'] / 60:.0f}"])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _scored(run: Path, dataset: Path, score: Score) -> dict[str, Any]:
     """The scores of a run that has ended, and what its log says."""
-    with (run / "training.csv").open(encoding="utf-8", newline="") as file:
-        log = list(csv.DictReader(file))
-    best = max((row for row in log if row["val_miou"]), key=lambda row: float(row["val_miou"]))
+    log = from_csv((run / "training.csv").read_text(encoding="utf-8"))
+    # best.keras is chosen over the classes in the truth; logs of older versions have one mIoU only.
+    column = "val_miou_in_truth" if "val_miou_in_truth" in log[0] else "val_miou"
+    best = max((row for row in log if row[column]), key=lambda row: float(row[column]))
     scores = {
         kind: {split: score(run / f"{kind}.keras", dataset, split, run / f"{kind}_{split}") for split in SPLITS}
         for kind in ("best", "last")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import options, recipes
+from benchmarks.dumps import compared
 from common import cli
 from deeplabv3p import files
 
@@ -53,7 +54,7 @@ def _camvid(result: dict[str, Any]) -> str:
     head = [*columns, *(f"{split} mIoU" for split in splits), "test PA", *rows[0]["test"]["iou"]]
     lines = []
     for row in rows:
-        miou = [f"{row[split]['miou']:.4f}" for split in splits]
+        miou = [f"{compared(row[split]):.4f}" for split in splits]
         iou = [f"{value:.3f}" for value in row["test"]["iou"].values()]
         line = [*(column(row) for column in columns.values()), *miou[:-1], f"**{miou[-1]}**"]
         lines.append([*line, f"{row['test']['pa']:.4f}", *iou])
@@ -204,21 +205,28 @@ def _certificate(result: dict[str, Any]) -> str:
         if row["miou_interval"] and row["verdict"] != "reference":
             low, high = (100 * side for side in row["miou_interval"])
             interval = f"{100 * row['miou_difference']:+.2f} ({low:+.2f} to {high:+.2f})"
-        cells = [
-            _shown(row["max_error"], ".2g"),
-            # Cut, not rounded: 100 is every pixel.
-            _shown(row["agreement"] and math.floor(1e5 * row["agreement"]) / 1e5, ".5f"),
-            _shown(row["band_agreement"] and math.floor(1e4 * row["band_agreement"]) / 1e4, ".4f"),
-            _shown(row["miou"], ".4f"),
+        first = [
+            f"`{row['name']}`",
+            row["verdict"],
+            _shown(compared(row), ".4f"),
             interval,
             _shown(row["latency"] and row["latency"]["p50"], ".0f"),
             _shown(row["size_bytes"] and row["size_bytes"] / 2**20, ".1f"),
+        ]
+        rest = [
+            f"{row['engine']} ({row['device']})" if row["engine"] else row["runtime"],
+            row["precision"],
+            # Cut, not rounded: 100 is every pixel.
+            _shown(row["agreement"] and math.floor(1e5 * row["agreement"]) / 1e5, ".5f"),
+            _shown(row["band_agreement"] and math.floor(1e4 * row["band_agreement"]) / 1e4, ".4f"),
+            _shown(row["max_error"], ".2g"),
             _shown(row["peak_memory_bytes"] and row["peak_memory_bytes"] / 2**20, ".0f"),
         ]
-        engine = f"{row['engine']} ({row['device']})" if row["engine"] else row["runtime"]
-        rows.append([f"`{row['name']}`", engine, row["precision"], *cells, row["verdict"]])
-    head = ["file", "engine", "precision", "max logit error", "agreement, %", "at boundaries, %", "mIoU"]
-    return _table([*head, "difference, points (95 %)", "engine, ms", "MiB", "peak MiB", "verdict"], rows)
+        rows.append([*first, *rest])
+    head = ["file", "verdict", "mIoU", "difference, points (95 %)", "engine, ms", "MiB"]
+    return _table(
+        [*head, "engine", "precision", "agreement, %", "at boundaries, %", "max logit error", "peak MiB"], rows
+    )
 
 
 def _shown(value: float | None, form: str) -> str:
@@ -352,7 +360,7 @@ def _gpu(result: dict[str, Any]) -> str:
         cells = [alone["device"], f"{row['images_per_s']:.0f}", _shown(row["utilisation"], ".1%")]
         cells += [f"{row['data_wait']:.1%}", f"{alone['images_per_s']:.0f}", _shown(alone["utilisation"], ".1%")]
         cells += [_shown(alone["peak_mib"], ",")]
-        cells += [f"{score:.4f}" for score in (row["val_miou"], row["test"]["miou"])]
+        cells += [f"{score:.4f}" for score in (row["val_miou"], compared(row["test"]))]
         rows.append([f"`{row['model']}`", *cells])
     return _table(head, rows)
 

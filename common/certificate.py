@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import shlex
@@ -17,6 +15,8 @@ from common.facts import machine_facts
 from common.page import Facts, Figure, Section, Table, Text, Tiles
 from common.report import REPORT_HTML, run_section, write_report
 from deeplabv3p import charts, files
+from deeplabv3p.csv_text import to_csv
+from deeplabv3p.documents import read_json
 from deeplabv3p.errors import DataError
 from deeplabv3p.evaluation.bisect import Bisection
 from deeplabv3p.evaluation.budget import describe
@@ -27,7 +27,7 @@ from deeplabv3p.spec import ClassInfo
 CERTIFICATE_JSON, CERTIFICATE_CSV, CERTIFICATE_MD = "certificate.json", "certificate.csv", "certificate.md"
 CHART_PNG = "latency_miou_size.png"
 
-_VERDICT, _TEXT_COLUMNS = 1, 4
+_VERDICT, _TEXT_COLUMNS = 1, frozenset({"file", "verdict", "engine", "precision"})
 
 BUSY = 0.1
 """The share of the cores that others may use before latencies are worth nothing."""
@@ -36,20 +36,22 @@ _MIB = 2**20
 _COLORS = {"pass": (22, 163, 74), "FAIL": (220, 38, 38), "skipped": (202, 138, 4), "reference": (37, 99, 235)}
 _STYLES = {"pass": "green", "FAIL": "bold red", "skipped": "yellow italic", "reference": "blue"}
 
+# What decides first: a narrow screen shows the first columns only.
 HEADER = (
     "file",
     "verdict",
-    "engine",
-    "precision",
-    "max error",
-    "mean error",
-    "agreement %",
-    "at boundaries %",
     "mIoU",
+    "mIoU in truth",
     "difference, points",
     "p50 ms",
     "p90 ms",
     "size MiB",
+    "engine",
+    "precision",
+    "agreement %",
+    "at boundaries %",
+    "max error",
+    "mean error",
     "peak MiB",
 )
 
@@ -90,14 +92,14 @@ def read_certificate(path: Path) -> dict[str, Any]:
     """What :func:`write_certificate` wrote as JSON.
 
     Raises:
-        DataError: the file is missing or something else.
+        DataError: the file is missing, is not JSON, no certificate, or one of another version; the message says which.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or content.get("schema_version") != 1 or "rows" not in content:
-        raise DataError(f"{path} is not a certificate. Name a {CERTIFICATE_JSON} that certify.py wrote.")
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("rows"), list) or "schema_version" not in content:
+        raise DataError(f"{path} is JSON, but not a certificate. Name a {CERTIFICATE_JSON} that certify.py wrote.")
+    if content["schema_version"] != 1:
+        version = content["schema_version"]
+        raise DataError(f"{path} is a certificate of version {version}, and 1 is read here. Certify the models again.")
     return content
 
 
@@ -114,7 +116,8 @@ def chart_points(certificates: Sequence[dict[str, Any]]) -> list[charts.TradeOff
                     label=f"{row['runtime']} {row['precision']}",
                     group=content["rows"][0]["name"] if several else row["precision"],
                     latency_ms=row["latency"]["p50"],
-                    miou=row["miou"],
+                    # Over the same classes for every file; certificates of older versions have one mIoU only.
+                    miou=row.get("miou_in_truth", row["miou"]),
                     size_bytes=row["size_bytes"],
                     sound=row["verdict"] in ("pass", "reference"),
                 )
@@ -130,7 +133,7 @@ def print_table(certificate: Certificate) -> None:
 
     table = RichTable(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if index < _TEXT_COLUMNS else "right", no_wrap=index > 0, overflow="fold")
+        table.add_column(name, justify="left" if name in _TEXT_COLUMNS else "right", no_wrap=index > 0, overflow="fold")
     for row in certificate.rows:
         cells = [RichText(cell) for cell in _cells(row)]
         cells[_VERDICT].stylize(_STYLES[row.verdict])
@@ -152,6 +155,7 @@ def remarks(certificate: Certificate) -> list[str]:
         if row.bisection is not None:
             lines.append(f"bisect {name}: {describe_bisection(row.bisection)}")
         lines += [f"note {name}: {note}" for note in row.notes]
+    lines += _classes_counted(certificate)
     busy = [row.measurement.state.others or 0.0 for row in certificate.rows if row.measurement]
     if busy and max(busy) > BUSY:
         lines.append(
@@ -159,6 +163,22 @@ def remarks(certificate: Certificate) -> list[str]:
             "take them again on an idle machine"
         )
     return lines
+
+
+def _classes_counted(certificate: Certificate) -> list[str]:
+    """A line where the set of classes that mIoU is over differs from that of the truth in any row."""
+    rows = [(row, row.figures) for row in certificate.rows if row.figures is not None]
+    odd = [
+        f"{row.name} ({row.runtime}) {figures.classes_counted}"
+        for row, figures in rows
+        if figures.classes_counted != figures.classes_in_truth
+    ]
+    if not odd:
+        return []
+    whole = rows[0][1].classes_in_truth
+    return [
+        f"classes counted by mIoU: {', '.join(odd)}; in the truth {whole}. Differences are over these {whole} alone"
+    ]
 
 
 def summary(certificate: Certificate) -> str:
@@ -181,23 +201,24 @@ def describe_bisection(found: Bisection) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    figures, measurement = row.figures or Figures(miou=math.nan), row.measurement
+    figures, measurement = row.figures or Figures(math.nan, math.nan, 0, 0), row.measurement
     latency = measurement.latency if measurement else None
     peak = measurement.peak_memory if measurement else None
     return [
         row.name,
         row.verdict,
-        row.runtime if measurement is None else f"{measurement.runtime} ({measurement.device})",
-        row.precision,
-        _number(figures.max_error, ".3g"),
-        _number(figures.mean_error, ".3g"),
-        _number(figures.agreement, ".4f"),
-        _number(figures.band_agreement, ".4f"),
         _number(figures.miou, ".4f"),
+        _number(figures.miou_in_truth, ".4f"),
         _difference(figures),
         _number(latency.median if latency else None, ".1f"),
         _number(latency.p90 if latency else None, ".1f"),
         _number(None if row.size is None else row.size / _MIB, ".2f"),
+        row.runtime if measurement is None else f"{measurement.runtime} ({measurement.device})",
+        row.precision,
+        _number(figures.agreement, ".4f"),
+        _number(figures.band_agreement, ".4f"),
+        _number(figures.max_error, ".3g"),
+        _number(figures.mean_error, ".3g"),
         _number(None if peak is None else peak / _MIB, ".0f"),
     ]
 
@@ -237,6 +258,9 @@ def _row_dict(row: Row) -> dict[str, Any]:
         "agreement": _finite(figures.agreement) if figures else None,
         "band_agreement": _finite(figures.band_agreement) if figures else None,
         "miou": _finite(figures.miou) if figures else None,
+        "miou_in_truth": _finite(figures.miou_in_truth) if figures else None,
+        "classes_counted": figures.classes_counted if figures else None,
+        "classes_in_truth": figures.classes_in_truth if figures else None,
         "miou_difference": _finite(figures.difference) if figures else None,
         "miou_interval": [_finite(interval.low), _finite(interval.high)] if interval else None,
         "latency": None,
@@ -273,7 +297,6 @@ def _finite(value: float | None) -> float | None:
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
     """One line a file: the JSON's figures, with the latency's under names of their own."""
-    text = io.StringIO()
     flat = []
     for row in rows:
         latency = row["latency"] or {}
@@ -283,17 +306,14 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
         line |= {"reasons": "; ".join(row["reasons"]), "miou_low": low, "miou_high": high}
         line |= {f"latency_{name}": latency.get(name) for name in ("p50", "p90", "count", "warmup", "others")}
         flat.append(line)
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    return to_csv(list(flat[0]), flat)
 
 
 def _markdown(certificate: Certificate) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    table = [line(HEADER), "|" + " --- |" * _TEXT_COLUMNS + " ---: |" * (len(HEADER) - _TEXT_COLUMNS)]
+    table = [line(HEADER), line(["---" if name in _TEXT_COLUMNS else "---:" for name in HEADER])]
     for row in certificate.rows:
         cells = _cells(row)
         cells[_VERDICT] = {"FAIL": "**FAIL**", "skipped": "*skipped*"}.get(row.verdict, row.verdict)
@@ -327,7 +347,10 @@ def _sections(folder: Path, certificate: Certificate) -> list[Section]:
     return [*sections, run_section()]
 
 
-_CHART_CAPTION = "To the left is faster, up is better, small bubbles are small files; failed files are hollow"
+_CHART_CAPTION = (
+    "To the left is faster, up is better (mIoU of the classes in the truth), small bubbles are small files; failed "
+    "files are hollow"
+)
 
 
 def _bisection_section(row: Row, found: Bisection) -> Section:
@@ -366,9 +389,14 @@ def _method() -> tuple[tuple[str, str], ...]:
             "absolute, on the model's own output grid, quantized outputs made real; not given where grids differ",
         ),
         (
+            "mIoU",
+            "over the classes in the truth or the prediction; in truth: over those in the truth alone, which are the "
+            "same for every file",
+        ),
+        (
             "mIoU difference",
-            f"in points of 100, with the {100 * LEVEL:.0f} % interval of a paired bootstrap over pictures, "
-            f"{RESAMPLES} resamples, percentiles, fixed seed",
+            f"of the mIoU in truth, in points of 100, with the {100 * LEVEL:.0f} % interval of a paired bootstrap over "
+            f"pictures, {RESAMPLES} resamples, percentiles, fixed seed, over the same classes in every resample",
         ),
         (
             "Latency",

@@ -23,7 +23,9 @@ Order = Literal["list", "wrong", "miou"]
 
 LABEL, PREDICTION, ERRORS, SUGGESTION = "label", "prediction", "errors", "suggestion"
 
-_SHEET_COLUMNS, _SHEET_CELL, _SHEET_BAR = 6, (180, 240), 20
+_SHEET_WIDTH, _SHEET_HEIGHT, _SHEET_BAR, _SHEET_GAP = 1460, 180, 20, 4
+# Width by height of a picture on the sheet; what is narrower or wider is shown with white beside it.
+_SHEET_RATIOS = 0.6, 5.0
 # Around a region: as much again as it is large, and at least so many pixels, to see what it lies in.
 _CONTEXT, _LEAST_CONTEXT = 0.5, 48
 
@@ -32,18 +34,24 @@ class PictureCards:
     """Keeps cards of the pictures of a dataset: the first of the list, or the worst.
 
     ``order``: ``list``; ``wrong``: the largest share of wrong pixels first; ``miou``: the lowest mIoU first. Pictures
-    without any labelled pixel come last. Memory holds ``limit`` thumbnails of ``side`` pixels.
+    without any labelled pixel come last. Memory holds ``limit`` thumbnails of ``side`` pixels. ``ignored``: the class
+    whose number is the ignored one, None where it is no class.
     """
 
-    def __init__(self, classes: Sequence[ClassInfo], *, order: Order, limit: int, side: int) -> None:
+    def __init__(
+        self, classes: Sequence[ClassInfo], *, order: Order, limit: int, side: int, ignored: int | None = None
+    ) -> None:
         self._classes, self._order, self._limit, self._side = classes, order, limit, side
+        self._ignored = ignored
         self._kept: list[tuple[float, int, Card]] = []  # a heap whose root is the next to go
         self._seen = 0
 
     def add(self, sample: Sample, image: Pixels, truth: Pixels, prediction: Pixels | None = None) -> None:
         """Consider a picture: image uint8 [H, W, 3] RGB, truth and prediction uint8 [H, W]."""
         index, self._seen = self._seen, self._seen + 1
-        scores = None if prediction is None else Scores(confusion_matrix(truth, prediction, len(self._classes)))
+        scores = None
+        if prediction is not None:
+            scores = Scores(confusion_matrix(truth, prediction, len(self._classes)), self._ignored)
         badness = self._badness(scores)
         key = (badness, -index)
         if len(self._kept) == self._limit and key < self._kept[0][:2]:
@@ -60,7 +68,7 @@ class PictureCards:
             present = sorted({*present, *np.unique(prediction).tolist()})
             if scores.total:
                 text = f"{100 * (1 - scores.pa):.1f} % of the pixels wrong, mIoU {scores.miou:.3f}; {text}"
-        card = Card(sample.name, text, thumbnail(image, size_hw), layers, present)
+        card = Card(sample.name, text, thumbnail(image, size_hw), layers, present, size_hw=size_hw)
         heapq.heappush(self._kept, (*key, card))
         if len(self._kept) > self._limit:
             heapq.heappop(self._kept)
@@ -89,15 +97,17 @@ def contact_sheet(dataset: Dataset, indexes: Sequence[int]) -> Pixels:
     Raises:
         DataError: a picture or a label map cannot be read.
     """
-    cells = []
+    rows: list[Pixels] = []
+    row: list[Pixels] = []
     for index in indexes:
         image, label = dataset.load(index)
         picture = visualize.overlay(image, label, dataset.classes)
-        cells.append(_cell(picture, f"{index + 1} {dataset.samples[index].name}"))
-    columns = min(_SHEET_COLUMNS, len(cells))
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]
-    rows.append(visualize.legend(dataset.classes))
+        cell = _cell(picture, f"{index + 1} {dataset.samples[index].name}")
+        if row and sum(other.shape[1] for other in (*row, cell)) > _SHEET_WIDTH:
+            rows.append(np.concatenate(row, axis=1))
+            row = []
+        row.append(cell)
+    rows += [np.concatenate(row, axis=1), visualize.legend(dataset.classes)]
     width = max(row.shape[1] for row in rows)
     return np.concatenate(
         [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
@@ -105,11 +115,12 @@ def contact_sheet(dataset: Dataset, indexes: Sequence[int]) -> Pixels:
 
 
 def _cell(image: Pixels, title: str) -> Pixels:
-    """A picture in a cell of the contact sheet, under its title."""
-    height, width = _SHEET_CELL
+    """A picture in a cell of the contact sheet, under its title: as wide as the picture at the height of all."""
+    height = _SHEET_HEIGHT
+    width = round(height * min(max(image.shape[1] / image.shape[0], _SHEET_RATIOS[0]), _SHEET_RATIOS[1]))
     scale = min(height / image.shape[0], width / image.shape[1])
     own_height, own_width = (max(1, round(side * scale)) for side in image.shape[:2])
-    cell = np.full((_SHEET_BAR + height + 4, width + 4, 3), 255, np.uint8)
+    cell = np.full((_SHEET_BAR + height + _SHEET_GAP, width + _SHEET_GAP, 3), 255, np.uint8)
     small = cv2.resize(image, (own_width, own_height), interpolation=cv2.INTER_AREA)
     cell[_SHEET_BAR : _SHEET_BAR + own_height, :own_width] = small
     visualize.write_text(cell, title, (1, _SHEET_BAR - 6), 12)
@@ -149,4 +160,5 @@ def suspect_card(dataset: Dataset, suspect: SuspectLabel, rank: int, side: int) 
         },
         classes=(doubt.labelled, doubt.suggested),
         outline=outline_layer(mask[cut], size_hw),
+        size_hw=size_hw,
     )

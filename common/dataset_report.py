@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.page import Facts, Figure, Section, Table, Text, Tiles
+from common.report import unwritten
 from deeplabv3p import charts, files
+from deeplabv3p.colors import on_screen
+from deeplabv3p.csv_text import to_csv
 from deeplabv3p.data.stats import ClassStatistics, DatasetStatistics
 from deeplabv3p.spec import ClassInfo
 
@@ -76,9 +76,9 @@ def write_statistics(folder: _FOLDER, found: DatasetStatistics) -> Path:
         "classes": rows,
         "together": found.together.tolist(),
     }
-    files.write_text(Path(folder) / CLASSES_CSV, _csv([list(rows[0]), *(list(row.values()) for row in rows)]))
-    together = [["class", *names], *([name, *row] for name, row in zip(names, found.together.tolist(), strict=True))]
-    files.write_text(Path(folder) / TOGETHER_CSV, _csv(together))
+    files.write_text(Path(folder) / CLASSES_CSV, to_csv(list(rows[0]), rows))
+    together = [[name, *row] for name, row in zip(names, found.together.tolist(), strict=True)]
+    files.write_text(Path(folder) / TOGETHER_CSV, to_csv(["class", *names], together))
     path = Path(folder) / STATS_JSON
     files.write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
@@ -102,19 +102,26 @@ def statistics_sections(folder: _FOLDER, found: DatasetStatistics) -> list[Secti
     )
     header = ("class", "pixels", "share", "pictures", "pieces", "side, px: 10 %", "50 %", "90 %", "balanced weight")
     rows: list[tuple[str | ClassInfo, ...]] = []
-    for item in found.classes:
+    for item, info in zip(found.classes, on_screen([item.info for item in found.classes]), strict=True):
         cells = _row(item, found)
         sides = (_number(item.piece_side(share), 0) for share in _SHARES)
         shares = (f"{item.pixels:,}", f"{_number(cells['pixel_share'], 3, 100)} %")
         pictures = f"{item.pictures:,} ({_number(cells['picture_share'], 1, 100)} %)"
-        rows.append((item.info, *shares, pictures, f"{len(item.piece_areas):,}", *sides, f"{item.weight:.4g}"))
+        rows.append((info, *shares, pictures, f"{len(item.piece_areas):,}", *sides, f"{item.weight:.4g}"))
     pieces_note = (
         "A piece is a connected part of a class; its side is that of a square as large. 10, 50 and 90 % of a class's "
         "pixels lie in pieces up to the sides given. A network tells little of pieces smaller than its output stride."
     )
     return [
         Section("Dataset", (Tiles(headline), Facts((("List", found.source), ("Sizes", sizes_text(found, 12)))))),
-        Section("Classes", (Table(header, tuple(rows)), _chart(folder, SHARES_PNG, "Shares and balanced weights"))),
+        Section(
+            "Classes",
+            (
+                Table(header, tuple(rows)),
+                _chart(folder, SHARES_PNG, "Shares and balanced weights"),
+                *unwritten([item.info.name for item in found.classes]),
+            ),
+        ),
         Section(
             "Sizes",
             (
@@ -152,12 +159,6 @@ def _number(value: float | None, digits: int, factor: float = 1) -> str:
     return "–" if value is None or math.isnan(value) else f"{factor * value:,.{digits}f}"
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 def _chart(folder: _FOLDER, name: str, caption: str) -> Figure:
     return Figure((Path(folder) / name).read_bytes(), caption)
 
@@ -184,7 +185,7 @@ def _shares_chart(path: Path, found: DatasetStatistics) -> None:
         axes.set_xticks([])
         if first is None:
             first = axes
-            axes.set_yticks(rows, [charts.short_name(row["name"]) for row in cells])
+            axes.set_yticks(rows, charts.class_names([row["name"] for row in cells]))
             axes.invert_yaxis()
         else:
             axes.tick_params(labelleft=False)
@@ -204,7 +205,7 @@ def _pieces_chart(path: Path, found: DatasetStatistics) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("side of a square as large, pixels")
-    axes.set_yticks(rows, [charts.short_name(item.info.name) for item in found.classes])
+    axes.set_yticks(rows, charts.class_names([item.info.name for item in found.classes]))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_title("Sizes of the connected pieces", loc="left")
     charts.plain_axes(axes, grid="x")
@@ -224,7 +225,8 @@ def _together_chart(path: Path, found: DatasetStatistics) -> None:
     bar.outline.set_visible(False)
     every = max(1, count // 40)
     ticks = range(0, count, every)
-    names = [charts.short_name(found.classes[label].info.name) for label in ticks]
+    every_name = charts.class_names([item.info.name for item in found.classes])
+    names = [every_name[label] for label in ticks]
     axes.set_xticks(ticks, names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)
     axes.tick_params(length=0, labelsize=9 if count <= 25 else 7)

@@ -11,10 +11,8 @@ A command picks the sections it has something for::
 
 from __future__ import annotations
 
-import csv
 import datetime
 import heapq
-import io
 import json
 import math
 import os
@@ -31,13 +29,21 @@ import deeplabv3p
 from common.facts import processor, versions
 from common.page import Facts, Figure, Legend, Section, Table, Text, Tiles, render
 from deeplabv3p import charts, files, visualize
+from deeplabv3p.colors import on_screen
+from deeplabv3p.csv_text import to_csv
 from deeplabv3p.data.dataset import Sample
 from deeplabv3p.evaluation.score import Evaluation
+from deeplabv3p.metrics import Scores
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo
 
 SCORES_JSON, SCORES_CSV, REPORT_HTML = "scores.json", "scores.csv", "report.html"
 CONFUSION_PNG, IOU_PNG, CURVES_PNG = "confusion_matrix.png", "mIOU.png", "training_curves.png"
+
+COUNTED = (
+    "mIoU counts the classes in the truth or the prediction, as is usual; those in the truth alone are the same for "
+    "every model, so compare by the mean over them"
+)
 
 _PANEL_HEIGHT = 300  # pixels of a picture in a comparison: sharp on a laptop, and a dozen of them stay under 3 MB
 
@@ -97,32 +103,41 @@ class Gallery:
 def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path:
     """Write ``scores.json`` and, one class a row, ``scores.csv`` into ``folder``; returns the path of the JSON.
 
-    ``pa mpa miou fwiou`` and the classes' ``iou accuracy`` are fractions; what is undefined (a class that is neither in
-    the truth nor predicted) is null, and an empty cell in the CSV. Rows of ``confusion_matrix`` are true classes.
+    ``pa mpa miou miou_in_truth fwiou`` and the classes' ``iou accuracy`` are fractions; what is undefined (a class that
+    is neither in the truth nor predicted, or ignored) is null, and an empty cell in the CSV. ``occurs`` says where a
+    class occurs (see :func:`occurrence`), so which of the two means it is in. Rows of ``confusion_matrix`` are true
+    classes.
 
     Raises:
         DataError: the folder cannot be written.
     """
     scores = evaluation.scores
     classes = [
-        {"name": item.name, "iou": _finite(iou), "accuracy": _finite(accuracy), "pixels": int(pixels)}
-        for item, iou, accuracy, pixels in zip(
-            evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True
-        )
+        {
+            "name": item.name,
+            "iou": _finite(scores.iou[label]),
+            "accuracy": _finite(scores.accuracy[label]),
+            "pixels": int(scores.pixels[label]),
+            "occurs": occurrence(scores, label),
+        }
+        for label, item in enumerate(evaluation.classes)
     ]
     content = {
         "pa": _finite(scores.pa),
         "mpa": _finite(scores.mpa),
         "miou": _finite(scores.miou),
+        "miou_in_truth": _finite(scores.miou_in_truth),
         "fwiou": _finite(scores.fwiou),
         "classes": classes,
         "classes_counted": scores.classes_counted,
+        "classes_in_truth": scores.classes_in_truth,
         "protocol": {
             "model": evaluation.protocol,
             "dataset": evaluation.dataset,
             "resolution": "each picture's own",
             "ignored_pixels": "left out",
             "miou": "mean over the classes with a non-empty union",
+            "miou_in_truth": "mean over the classes that occur in the truth",
         },
         "pictures": evaluation.pictures,
         "scored_pixels": scores.total,
@@ -130,14 +145,20 @@ def write_scores(folder: str | os.PathLike[str], evaluation: Evaluation) -> Path
         "confusion_matrix": scores.confusion.tolist(),
         "versions": versions(),
     }
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=["name", "iou", "accuracy", "pixels"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(classes)
-    files.write_text(Path(folder) / SCORES_CSV, table.getvalue())
+    files.write_text(Path(folder) / SCORES_CSV, to_csv(list(classes[0]), classes))
     path = Path(folder) / SCORES_JSON
     files.write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
+
+
+def occurrence(scores: Scores, label: int) -> str:
+    """Where a class occurs: ``truth`` (it is in both means), ``prediction`` only (in ``miou``, with IoU 0), ``nowhere``
+    (in none), or ``ignored``: its number is the ignored one, and it is in none."""
+    if label == scores.ignored:
+        return "ignored"
+    if scores.pixels[label]:
+        return "truth"
+    return "prediction" if label in scores.only_predicted else "nowhere"
 
 
 def evaluation_sections(
@@ -150,7 +171,8 @@ def evaluation_sections(
     """
     scores, names = evaluation.scores, [item.name for item in evaluation.classes]
     headline = (
-        (_score(scores.miou), f"mIoU over {scores.classes_counted} of {len(names)} classes"),
+        (_score(scores.miou), f"mIoU, {scores.classes_counted} of {len(names)} classes counted"),
+        (_score(scores.miou_in_truth), f"mIoU of the {scores.classes_in_truth} classes in the truth"),
         (_score(scores.pa), "pixel accuracy"),
         (_score(scores.mpa), "mean class accuracy"),
         (_score(scores.fwiou), "frequency-weighted IoU"),
@@ -160,15 +182,20 @@ def evaluation_sections(
         ("Dataset", evaluation.dataset),
         ("Protocol", evaluation.protocol),
         ("Scored", f"{scores.total:,} pixels at each picture's own resolution, ignored ones left out"),
+        ("Classes counted", COUNTED),
         ("Time", f"{evaluation.seconds:.1f} s, {evaluation.pictures / max(evaluation.seconds, 1e-9):.1f} pictures/s"),
     )
     rows = tuple(
-        (item, _score(iou), _score(accuracy), f"{pixels:,}", _percent(pixels, scores.total))
-        for item, iou, accuracy, pixels in zip(
-            evaluation.classes, scores.iou, scores.accuracy, scores.pixels, strict=True
+        (
+            item,
+            "ignored" if label == scores.ignored else _score(scores.iou[label]),
+            _score(scores.accuracy[label]),
+            f"{scores.pixels[label]:,}",
+            _percent(scores.pixels[label], scores.total),
         )
+        for label, item in enumerate(on_screen(evaluation.classes))
     )
-    charts.iou_chart(Path(folder) / IOU_PNG, names, scores.iou)
+    charts.iou_chart(Path(folder) / IOU_PNG, names, scores.iou, scores.ignored)
     charts.confusion_chart(Path(folder) / CONFUSION_PNG, scores.confusion, names)
     sections = [
         Section("Scores", (Tiles(headline), Facts(protocol))),
@@ -177,6 +204,7 @@ def evaluation_sections(
             (
                 Table(("class", "IoU", "accuracy", "true pixels", "share"), rows),
                 _chart(folder, IOU_PNG, "IoU of each class, best first"),
+                *unwritten(names),
             ),
         ),
         Section(
@@ -185,6 +213,16 @@ def evaluation_sections(
         ),
     ]
     return sections + (gallery.sections() if gallery else [])
+
+
+def unwritten(names: Sequence[str]) -> list[Text]:
+    """Which class is which where a chart has numbers for names, once for all charts of a page; nothing where it has all
+    names. A browser has more fonts than this machine."""
+    found = sorted(charts.unwritable(names))
+    if not found:
+        return []
+    which = ", ".join(f"class {label} is {names[label]}" for label in found)
+    return [Text(f"No font of this machine has the letters of some names, so charts have numbers: {which}.")]
 
 
 def curves_section(folder: str | os.PathLike[str], rows: Sequence[Mapping[str, float | int | None]]) -> Section:

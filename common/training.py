@@ -313,7 +313,7 @@ def _warn(text: str) -> None:
 def _print_epoch(row: Row) -> None:
     parts = [f"epoch {row['epoch']}: loss {row['loss']:.4f}, train mIoU {row['train_miou']:.3f}"]
     if row["val_miou"] is not None:
-        parts.append(f"validation mIoU {row['val_miou']:.4f}")
+        parts.append(f"validation mIoU {row['val_miou']:.4f} (in truth {row['val_miou_in_truth']:.4f})")
     parts.append(f"{row['images_per_s']:.1f} images/s, data wait {row['data_wait']:.1%}")
     print(", ".join([*parts, duration_text(float(row["seconds"] or 0))]), flush=True)
 

@@ -1,7 +1,11 @@
 """Scores from one confusion matrix: PA, MPA, mIoU, FWIoU, per-class IoU and accuracy. NumPy only.
 
-``miou`` averages over classes whose union is not empty and :attr:`Scores.classes_counted` says how many those are: a
-class that is neither in the truth nor predicted says nothing about the model.
+A class that is neither in the truth nor predicted says nothing about the model, so a mean over classes needs a set:
+
+- ``miou`` averages over the classes whose union is not empty, :attr:`Scores.classes_counted` of them. One pixel that is
+  predicted as a class that the truth lacks adds a class with IoU 0, so the set depends on the prediction.
+- ``miou_in_truth`` averages over the classes that occur in the truth, :attr:`Scores.classes_in_truth` of them: the same
+  set for every prediction. It is the one to compare results by.
 """
 
 from __future__ import annotations
@@ -39,9 +43,14 @@ def confusion_matrix(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], nu
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Scores of a confusion matrix (int64 [K, K], rows truth). All are fractions, nan where nothing was counted."""
+    """Scores of a confusion matrix (int64 [K, K], rows truth). All are fractions, nan where nothing was counted.
+
+    ``ignored`` is the class whose number is the ignored one in the label files, None where it is no class. None of its
+    pixels is scored, so it has no IoU and is in no mean; where it is predicted, that is an error of the true class.
+    """
 
     confusion: NDArray[np.int64]
+    ignored: int | None = None
 
     @property
     def pixels(self) -> NDArray[np.int64]:
@@ -55,9 +64,12 @@ class Scores:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each class, float64 [K]; nan where the union is empty."""
+        """Intersection over union of each class, float64 [K]; nan where the union is empty, and of the ignored one."""
         union = self.confusion.sum(axis=1) + self.confusion.sum(axis=0) - np.diag(self.confusion)
-        return _ratio(np.diag(self.confusion), union)
+        values = _ratio(np.diag(self.confusion), union)
+        if self.ignored is not None:
+            values[self.ignored] = np.nan
+        return values
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
@@ -80,6 +92,11 @@ class Scores:
         return _mean(self.iou)
 
     @property
+    def miou_in_truth(self) -> float:
+        """Mean of :attr:`iou` over the classes that occur in the truth."""
+        return _mean(self.iou[self.pixels > 0])
+
+    @property
     def fwiou(self) -> float:
         """IoU weighted by each class's share of the true pixels."""
         share = _ratio(self.pixels, self.confusion.sum())
@@ -89,6 +106,16 @@ class Scores:
     def classes_counted(self) -> int:
         """How many classes :attr:`miou` averages over."""
         return int(np.sum(~np.isnan(self.iou)))
+
+    @property
+    def classes_in_truth(self) -> int:
+        """How many classes :attr:`miou_in_truth` averages over."""
+        return int(np.count_nonzero(self.pixels))
+
+    @property
+    def only_predicted(self) -> tuple[int, ...]:
+        """The classes that :attr:`miou` counts and :attr:`miou_in_truth` does not: predicted, but not in the truth."""
+        return tuple(np.flatnonzero(~np.isnan(self.iou) & (self.pixels == 0)).tolist())
 
 
 def _ratio(part: NDArray[np.int64] | np.int64, whole: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:

@@ -132,6 +132,11 @@ class Provenance:
     miou: float | None = None
 
 
+def ignored_class(ignore_index: int | None, num_classes: int) -> int | None:
+    """The class whose own number is the ignored one, so that none of its pixels counts; None where it is no class."""
+    return ignore_index if ignore_index is not None and ignore_index < num_classes else None
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """The whole contract. ``classes[i]`` is label i. Build one directly, or read it with :meth:`load`."""
@@ -152,6 +157,11 @@ class ModelSpec:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def ignored_class(self) -> int | None:
+        """See :func:`ignored_class`."""
+        return ignored_class(self.ignore_index, self.num_classes)
 
     @classmethod
     def from_dict(cls, data: Any, where: str = "spec") -> ModelSpec:

@@ -78,14 +78,16 @@ def test_scores_are_those_of_the_saved_label_maps(
     red = confusion[1, 1] / (confusion[1].sum() + confusion[:, 1].sum() - confusion[1, 1])
     by_name = {item["name"]: item for item in scores["classes"]}
     assert by_name["red"]["iou"] == pytest.approx(red)
-    assert by_name["dark"] == {"name": "dark", "iou": 0.0, "accuracy": None, "pixels": 0}
+    assert by_name["dark"] == {"name": "dark", "iou": 0.0, "accuracy": None, "pixels": 0, "occurs": "prediction"}
     assert scores["miou"] == pytest.approx((red + by_name["blue"]["iou"]) / 3)
+    assert scores["miou_in_truth"] == pytest.approx((red + by_name["blue"]["iou"]) / 2)
     assert scores["pa"] == pytest.approx(np.trace(confusion) / confusion.sum())
     assert {"mpa", "fwiou", "classes_counted", "versions"} <= scores.keys()
     out = capsys.readouterr().out
     assert scores["protocol"]["model"] in out
     assert "32x48 stretch" in out
-    assert f"mIoU {scores['miou']:.4f} over 3 of 3 classes" in out
+    assert f"mIoU {scores['miou']:.4f} over 3 of 3 classes, mIoU in truth {scores['miou_in_truth']:.4f} over 2," in out
+    assert "classes counted: 2 in the truth, 1 in the prediction alone, with IoU 0: dark" in out
     assert "report: result/report.html" in out
 
 

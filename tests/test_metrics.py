@@ -42,6 +42,51 @@ def test_a_class_that_is_only_predicted_counts_as_zero_iou_but_not_in_mpa():
     assert scores.mpa == pytest.approx((3 / 4 + 1) / 2)
 
 
+def test_the_mean_over_the_truth_has_the_same_classes_for_every_prediction():
+    truth = np.array([[0, 0, 1, 1]], np.uint8)
+    good = Scores(confusion_matrix(truth, np.array([[0, 0, 1, 2]], np.uint8), 4))
+    other = Scores(confusion_matrix(truth, np.array([[0, 0, 0, 1]], np.uint8), 4))
+    assert (good.classes_counted, other.classes_counted) == (3, 2)
+    assert (good.classes_in_truth, other.classes_in_truth) == (2, 2)
+    assert good.only_predicted == (2,)
+    assert other.only_predicted == ()
+    # One pixel of a third class turns the order of the two around.
+    assert good.miou == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert other.miou == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert good.miou < other.miou
+    assert good.miou_in_truth == pytest.approx((1 + 1 / 2) / 2)
+    assert other.miou_in_truth == other.miou
+
+
+def test_an_ignored_class_is_in_no_mean_and_its_predictions_are_errors():
+    truth = np.array([[IGNORE, IGNORE, 1, 1, 2]], np.uint8)  # 0 in the files, which is ignored
+    confusion = confusion_matrix(truth, np.array([[0, 1, 1, 0, 2]], np.uint8), 3)
+    scores = Scores(confusion, ignored=0)
+    assert np.isnan(scores.iou[0])
+    np.testing.assert_allclose(scores.iou[1:], [1 / 2, 1])
+    assert scores.miou == scores.miou_in_truth == 0.75
+    assert scores.classes_counted == scores.classes_in_truth == 2
+    assert scores.only_predicted == ()
+    assert scores.pa == pytest.approx(2 / 3)
+    assert Scores(confusion).miou == 0.5, "and this is what it was before"
+
+
+@given(st.lists(st.integers(0, 5), min_size=25, max_size=25), st.sampled_from([None, 0, 3]))
+def test_both_means_are_of_the_classes_they_say(cells, ignored):
+    confusion = np.array(cells, np.int64).reshape(5, 5)
+    if ignored is not None:
+        confusion[ignored] = 0
+    scores = Scores(confusion, ignored)
+    for value, count, members in (
+        (scores.miou, scores.classes_counted, [k for k in range(5) if not np.isnan(scores.iou[k])]),
+        (scores.miou_in_truth, scores.classes_in_truth, [k for k in range(5) if confusion[k].any()]),
+    ):
+        assert count == len(members)
+        assert ignored not in members
+        np.testing.assert_allclose(value, np.mean(scores.iou[members]) if members else np.nan)
+    assert np.isnan(scores.miou) or scores.miou <= scores.miou_in_truth or not scores.classes_in_truth
+
+
 def test_nothing_scored_is_nan_not_zero():
     scores = Scores(np.zeros((3, 3), np.int64))
     assert all(np.isnan(value) for value in (scores.pa, scores.mpa, scores.miou, scores.fwiou))

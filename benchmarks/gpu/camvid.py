@@ -12,7 +12,6 @@ the speed of the compiled step alone. A multiply-add counts as two operations, a
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -27,6 +26,7 @@ import step_alone
 from common import cli, train_flags, training
 from common.runs import latest_run
 from deeplabv3p import files
+from deeplabv3p.csv_text import from_csv
 from deeplabv3p.errors import DataError, DeeplabError, UsageError
 from deeplabv3p.evaluation import isolation
 from deeplabv3p.models.registry import MODELS
@@ -74,8 +74,7 @@ def measure(name: str, start: str, options: argparse.Namespace, lists: dict[str,
     logs = options.folder / name
     _run("train.py", *argv, "--log_dir", str(logs))
     run = latest_run(logs)
-    with (run / "training.csv").open(encoding="utf-8", newline="") as file:
-        log = list(csv.DictReader(file))
+    log = from_csv((run / "training.csv").read_text(encoding="utf-8"))
     scored = ["--dataset_path", str(data), "--dataset_file", str(lists["test"]), "--output_path", str(run / "test")]
     _run("eval.py", "--model_path", str(run / "best.keras"), *scored)
     scores = json.loads((run / "test" / "scores.json").read_text(encoding="utf-8"))
@@ -97,7 +96,8 @@ def measure(name: str, start: str, options: argparse.Namespace, lists: dict[str,
         "utilisation": utilisation(images_per_s, operations, peak),
         "training_s": sum(float(row["seconds"]) for row in log),
         "val_miou": max(float(row["val_miou"]) for row in log if row["val_miou"]),
-        "test": {key: scores[key] for key in ("miou", "pa", "pictures")} | {"protocol": scores["protocol"]["model"]},
+        "test": {key: scores[key] for key in ("miou", "miou_in_truth", "pa", "pictures")}
+        | {"protocol": scores["protocol"]["model"]},
         "tflop_a_picture": operations,
         "peak_tflops": peak,
         "step_alone": alone

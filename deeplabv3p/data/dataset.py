@@ -16,7 +16,7 @@ from deeplabv3p.data.classes import ClassList
 from deeplabv3p.data.decode import Picture, dataset_reading, is_turned, read_image, read_label
 from deeplabv3p.data.palettes import BY_ITSELF, Reading
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.spec import ClassInfo
+from deeplabv3p.spec import ClassInfo, ignored_class
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -53,6 +53,11 @@ class Dataset:
     def classes(self) -> tuple[ClassInfo, ...]:
         """The classes; label i is ``classes[i]``."""
         return self.class_list.classes
+
+    @property
+    def ignored_class(self) -> int | None:
+        """See :func:`deeplabv3p.spec.ignored_class`."""
+        return ignored_class(self.ignore_index, len(self.classes))
 
     def load(self, index: int) -> tuple[Picture, Picture]:
         """Decode one sample.

@@ -13,12 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from deeplabv3p.data.dataset import Dataset
 from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
 from deeplabv3p.evaluation import isolation
 from deeplabv3p.evaluation.bisect import Bisection, find_departure
 from deeplabv3p.evaluation.budget import Budgets, missed
-from deeplabv3p.evaluation.comparison import Interval, bootstrap_difference, miou, same_geometry
+from deeplabv3p.evaluation.comparison import (
+    Counts,
+    Interval,
+    bootstrap_difference,
+    class_iou,
+    in_truth,
+    miou,
+    same_geometry,
+)
 from deeplabv3p.evaluation.measurement import Job, Measurement, run_job
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.runtime.artifact import ArtifactRef
@@ -49,10 +59,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Figures:
-    """How far a file lies from the reference. Agreements are percentages of pixels, ``difference`` is the file's mIoU
-    less the reference's (fractions, as ``miou``), with its bootstrap interval. None is what cannot be said."""
+    """How well a file does, and how far it lies from the reference. Agreements are percentages of pixels;
+    ``difference`` is the file's ``miou_in_truth`` less the reference's, so over the same classes, with its bootstrap
+    interval. None is what cannot be said. ``miou`` is over the ``classes_counted`` classes in the truth or the
+    prediction."""
 
     miou: float
+    miou_in_truth: float
+    classes_counted: int
+    classes_in_truth: int
     agreement: float | None = None
     band_agreement: float | None = None
     max_error: float | None = None
@@ -196,8 +211,20 @@ def _measure_reference(reference: Candidate, run: Callable[[Candidate, int], Mea
 
 
 def _reference_row(candidate: Candidate, measurement: Measurement) -> Row:
-    figures = Figures(miou=float(miou(measurement.parts.sum(axis=0))))
+    figures = _scores(measurement.parts)
     return dataclasses.replace(_row(candidate, "reference"), figures=figures, measurement=measurement)
+
+
+def _scores(parts: Counts) -> Figures:
+    """The scores from the parts of every picture, int64 [N, 3, K]."""
+    whole = parts.sum(axis=0)
+    classes = in_truth(whole)
+    return Figures(
+        miou=float(miou(whole)),
+        miou_in_truth=float(miou(whole, classes)),
+        classes_counted=int(np.count_nonzero(~np.isnan(class_iou(whole)))),
+        classes_in_truth=int(np.count_nonzero(classes)),
+    )
 
 
 def _judge(
@@ -217,14 +244,14 @@ def _judge(
 
 def compare(reference: Measurement, measurement: Measurement) -> Figures:
     """The figures of a file from what was measured of it and of the reference, over the same pictures."""
-    own, error = float(miou(measurement.parts.sum(axis=0))), measurement.error
-    return Figures(
-        miou=own,
+    own, error = _scores(measurement.parts), measurement.error
+    return dataclasses.replace(
+        own,
         agreement=measurement.everywhere.percent if measurement.everywhere else None,
         band_agreement=measurement.band.percent if measurement.band and measurement.band.whole else None,
         max_error=error.maximum if error else None,
         mean_error=error.mean if error else None,
-        difference=own - float(miou(reference.parts.sum(axis=0))),
+        difference=own.miou_in_truth - _scores(reference.parts).miou_in_truth,
         interval=bootstrap_difference(reference.parts, measurement.parts),
     )
 

@@ -118,22 +118,39 @@ class LogitError:
         return self.total / self.count if self.count else float("nan")
 
 
-def iou_parts(truth: Labels, prediction: Labels, num_classes: int) -> Counts:
+def iou_parts(truth: Labels, prediction: Labels, num_classes: int, ignored: int | None = None) -> Counts:
     """What the IoU of one picture is made of, int64 [3, K]: pixels of each class in both, in the truth, and predicted.
-    Ignored pixels of the truth count nowhere. Parts of pictures add up."""
+    Ignored pixels of the truth count nowhere, and a class that is ``ignored`` has no IoU. Parts of pictures add up."""
     confusion = confusion_matrix(truth, prediction, num_classes)
-    return np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+    parts = np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
+    if ignored is not None:
+        parts[:, ignored] = 0
+    return parts
 
 
-def miou(parts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """mIoU (a fraction) of summed parts [..., 3, K], by the rule of ``metrics.Scores.miou``: the mean over the classes
-    whose union is not empty; nan where all are."""
+def class_iou(parts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """IoU (fractions) of summed parts [..., 3, K]: [..., K], nan where the union is empty."""
     both = parts[..., 0, :].astype(np.float64)
     union = parts[..., 1, :] + parts[..., 2, :] - both
-    counted = union > 0
-    iou = np.divide(both, union, out=np.zeros_like(both), where=counted)
-    classes = counted.sum(axis=-1)
-    return np.asarray(np.divide(iou.sum(axis=-1), classes, out=np.full(classes.shape, np.nan), where=classes > 0))
+    return np.divide(both, union, out=np.full_like(both, np.nan), where=union > 0)
+
+
+def in_truth(parts: npt.NDArray[np.int64] | npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """The classes that occur in the truth of summed parts [..., 3, K]: bool [..., K]. They do not depend on what was
+    predicted, so two models are compared over them."""
+    return np.asarray(parts[..., 1, :] > 0)
+
+
+def miou(
+    parts: npt.NDArray[np.int64] | npt.NDArray[np.float64], classes: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float64]:
+    """mIoU (a fraction) of summed parts [..., 3, K] over ``classes``, bool [K]; None: over those whose union is not
+    empty. nan where none of them has an IoU. These are the rules of ``metrics.Scores``."""
+    iou = class_iou(parts)
+    counted = ~np.isnan(iou) if classes is None else ~np.isnan(iou) & classes
+    total = np.where(counted, iou, 0).sum(axis=-1)
+    count = counted.sum(axis=-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,11 @@ def bootstrap_difference(reference: Counts, other: Counts, seed: int = 0) -> Int
 
     The percentile bootstrap, paired (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3):
     ``RESAMPLES`` times N pictures are drawn with replacement, the same ones for both models; their parts are summed and
-    both mIoUs taken anew. The interval holds the middle ``LEVEL`` of the differences.
+    the IoU of each class is taken anew. The interval holds the middle ``LEVEL`` of the mean differences.
+
+    Every mean is over the classes in the truth of all N pictures, in every resample. Of a class that no drawn picture
+    holds, a resample tells nothing: its difference stays that of all pictures. (Left out, the resamples would be means
+    over different classes; as 0, a pixel that one model predicts of it would cost that model the whole class.)
 
     Args:
         reference: parts of every picture, int64 [N, 3, K], as :func:`iou_parts` gives them.
@@ -168,14 +189,17 @@ def bootstrap_difference(reference: Counts, other: Counts, seed: int = 0) -> Int
     shape = reference.shape[1:]
     # Pixel counts are whole numbers far below 2^53: float64 sums them exactly, and through fast matrix products.
     flat = [parts.reshape(pictures, -1).astype(np.float64) for parts in (reference, other)]
+    classes = in_truth(reference.sum(axis=0))
+    if not classes.any():
+        return Interval(float("nan"), float("nan"))
+    whole = (class_iou(other.sum(axis=0)) - class_iou(reference.sum(axis=0)))[classes]
     differences = []
     for start in range(0, RESAMPLES, _CHUNK):
         times = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=min(_CHUNK, RESAMPLES - start))
-        before, after = (miou((times @ parts).reshape(-1, *shape)) for parts in flat)
-        differences.append(after - before)
+        drawn = [(times @ parts).reshape(-1, *shape) for parts in flat]
+        before, after = (class_iou(parts)[:, classes] for parts in drawn)
+        there = in_truth(drawn[0])[:, classes]
+        differences.append(np.where(there, after - before, whole).mean(axis=-1))
     found = np.concatenate(differences)
-    found = found[~np.isnan(found)]
-    if not found.size:
-        return Interval(float("nan"), float("nan"))
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
     return Interval(low, high)

@@ -105,14 +105,17 @@ def find_label_errors(
     for index, sample in enumerate(dataset.samples):
         image, label = dataset.load(index)
         probabilities = predict_scores(runtime, image, options)
-        found += (SuspectLabel(index, sample, doubt) for doubt in doubts(label, probabilities, min_pixels))
+        regions = doubts(label, probabilities, min_pixels, dataset.ignored_class)
+        found += (SuspectLabel(index, sample, doubt) for doubt in regions)
         # A stable sort: of equal ones the first in the dataset stays in front.
         found = sorted(found, key=lambda suspect: -suspect.doubt.score)[:limit]
         progress(index + 1, len(dataset))
     return tuple(found)
 
 
-def doubts(label: Labels, probabilities: Floats, min_pixels: int = MIN_PIXELS) -> list[Doubt]:
+def doubts(
+    label: Labels, probabilities: Floats, min_pixels: int = MIN_PIXELS, ignored: int | None = None
+) -> list[Doubt]:
     """The regions of one picture where the most probable class is not the given one, in no particular order.
 
     Where such regions of one given class and different suggested ones touch, only the one with the highest score is
@@ -122,8 +125,12 @@ def doubts(label: Labels, probabilities: Floats, min_pixels: int = MIN_PIXELS) -
         label: uint8 [H, W], 0 to K - 1 or ``pixels.IGNORE``, of which nothing is said.
         probabilities: float32 [H, W, K].
         min_pixels: the size of the smallest region, at least 2.
+        ignored: the class whose number is the ignored one, which no label has and none is suggested to be.
     """
     planes = np.moveaxis(probabilities, 2, 0)
+    if ignored is not None:
+        planes = planes.copy()
+        planes[ignored] = -1
     predicted = argmax(planes)
     wrong = (label != IGNORE) & (label != predicted)
     log_odds = np.zeros(label.shape, np.float32)

@@ -110,7 +110,7 @@ def measure(runtime: Runtime, job: Job, progress: Callable[[int], None]) -> Meas
         image, truth = job.dataset.load(index)
         recorder.outputs.clear()
         labels = predict(recorder, image)
-        parts.append(iou_parts(truth, labels, runtime.spec.num_classes))
+        parts.append(iou_parts(truth, labels, runtime.spec.num_classes, job.dataset.ignored_class))
         # A sliding window runs the engine several times: then there is no one output to compare.
         logits = None
         if job.compare_logits and len(recorder.outputs) == 1:

@@ -81,13 +81,13 @@ def evaluate_predictions(
             )
         counts = confusion_matrix(truth, prediction, classes)
         confusion += counts
-        picture = Scores(counts)
+        picture = Scores(counts, dataset.ignored_class)
         per_picture.append(PictureScore(sample.name, picture.pa, picture.miou))
         if on_picture is not None:
             on_picture(sample, image, truth, prediction)
-        progress(index + 1, len(dataset), {"mIoU": Scores(confusion).miou})
+        progress(index + 1, len(dataset), {"mIoU": Scores(confusion, dataset.ignored_class).miou})
     return Evaluation(
-        scores=Scores(confusion),
+        scores=Scores(confusion, dataset.ignored_class),
         classes=dataset.classes,
         protocol=protocol,
         dataset=dataset.source,

@@ -140,14 +140,14 @@ def evaluate(
     with closing(_segmented((runtime, *workers), dataset, options)) as results:
         for done, result in enumerate(results, start=1):
             confusion += result.counts
-            picture = Scores(result.counts)
+            picture = Scores(result.counts, dataset.ignored_class)
             per_picture.append(PictureScore(result.sample.name, picture.pa, picture.miou))
             if on_picture is not None:
                 on_picture(result.sample, result.image, result.truth, result.prediction)
-            progress(done, len(dataset), {"mIoU": Scores(confusion).miou})
+            progress(done, len(dataset), {"mIoU": Scores(confusion, dataset.ignored_class).miou})
     seconds = time.perf_counter() - started
     return Evaluation(
-        scores=Scores(confusion),
+        scores=Scores(confusion, dataset.ignored_class),
         classes=dataset.classes,
         protocol=how,
         dataset=dataset.source,

@@ -55,7 +55,8 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """``finished`` is False when the run was interrupted; ``best_miou`` (a fraction) is None before any evaluation;
+    """``finished`` is False when the run was interrupted; ``best_miou`` (a fraction) is that of the best evaluation,
+    which the mean over the classes in the truth decides, None before any;
     ``early_stop`` is the reason why a run ended before its last epoch."""
 
     finished: bool
@@ -288,6 +289,7 @@ class _Fit:
             "loss": loss,
             "train_miou": miou,
             "val_miou": None,
+            "val_miou_in_truth": None,
             "val_pa": None,
             "images_per_s": images_per_s,
             "data_wait": data_wait,
@@ -301,8 +303,8 @@ class _Fit:
             self.config.eval_online and epoch % self.config.eval_epoch_interval == 0
         ):
             scores = self.scorer.score(self.report.validation)
-            row |= {"val_miou": scores.miou, "val_pa": scores.pa}
-            if self.best is None or scores.miou > self.best:
+            row |= {"val_miou": scores.miou, "val_miou_in_truth": scores.miou_in_truth, "val_pa": scores.pa}
+            if self.history.is_record(row):
                 self.best = scores.miou
                 self.scorer.save(self.run / "best.keras", scores.miou)
         self.history.append(row)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from deeplabv3p import files
+from deeplabv3p.csv_text import to_csv
 from deeplabv3p.training.event_file import EventFile
 
 Row = dict[str, float | int | None]
@@ -14,6 +13,12 @@ Row = dict[str, float | int | None]
 CSV_NAME = "training.csv"
 TENSORBOARD_NAME = "tensorboard"
 _NO_CURVE = ("epoch", "step")  # these identify a row
+
+
+def _compared(row: Row) -> float | None:
+    """The score that epochs are compared by; rows of older runs have one mIoU only."""
+    score = row.get("val_miou_in_truth")
+    return row.get("val_miou") if score is None else score
 
 
 class History:
@@ -31,17 +36,19 @@ class History:
         self.rows.append(row)
         if not self._writes:
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        files.write_text(self._run / CSV_NAME, text.getvalue())
+        files.write_text(self._run / CSV_NAME, to_csv(list(row), self.rows))
         epoch = int(row["epoch"] or 0)
         board = self.board(epoch)
         for name, value in row.items():
             if name not in _NO_CURVE and value is not None:
                 board.add_scalar(name, value, epoch)
         board.flush()
+
+    def is_record(self, row: Row) -> bool:
+        """Whether the score of ``row``, which is not yet among the rows, is better than any before. Epochs are compared
+        over the classes in the truth: these are the same in all of them."""
+        own = _compared(row)
+        return own is not None and all(before is None or own > before for before in map(_compared, self.rows))
 
     def board(self, epoch: int) -> EventFile:
         """The TensorBoard events of the run, for those of ``epoch`` and later ones.

@@ -19,11 +19,13 @@ SAVE_SHARE = 0.01  # of a run's time at most goes into states that are saved by 
 
 class StreamingMeanIoU(keras.metrics.Metric):
     """Mean IoU over the batches since the last reset, at the stride of the logits: each logit is compared with the
-    label pixel at its centre. Cheap and close to, but not, the score at the picture's resolution."""
+    label pixel at its centre. Cheap and close to, but not, the score at the picture's resolution. ``ignored`` is the
+    class whose number is the ignored label, which has no IoU; None where there is none."""
 
-    def __init__(self, num_classes: int, name: str = "miou") -> None:
+    def __init__(self, num_classes: int, ignored: int | None = None, name: str = "miou") -> None:
         super().__init__(name=name, dtype="float32")
         self.num_classes = num_classes
+        self._scored = [float(label != ignored) for label in range(num_classes)]
         self.confusion = self.add_variable((num_classes, num_classes), initializer="zeros", name="confusion")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -42,7 +44,7 @@ class StreamingMeanIoU(keras.metrics.Metric):
     def result(self) -> Any:
         hits = ops.diagonal(self.confusion)
         union = ops.sum(self.confusion, axis=0) + ops.sum(self.confusion, axis=1) - hits
-        present = ops.cast(union > 0, "float32")
+        present = ops.cast(union > 0, "float32") * ops.convert_to_tensor(self._scored, "float32")
         return ops.sum(present * hits / ops.maximum(union, 1e-12)) / ops.maximum(ops.sum(present), 1.0)
 
 

@@ -34,7 +34,7 @@ class Scorer:
         process, processes = self.distribution.shard
         share = dataclasses.replace(self.val_set, samples=self.val_set.samples[process::processes])
         counted = evaluate(self.runtime, share, progress=progress).scores.confusion
-        scores = Scores(self.distribution.total(counted))
+        scores = Scores(self.distribution.total(counted), self.val_set.ignored_class)
         if not scores.total:
             raise DataError(f"{self.val_set.source}: every pixel of the validation labels is ignored.")
         return scores

@@ -44,7 +44,7 @@ def compile_model(
     model.compile(
         make_optimizer(config, schedule, model.trainable_variables),
         loss=loss,
-        metrics=[StreamingMeanIoU(spec.num_classes)],
+        metrics=[StreamingMeanIoU(spec.num_classes, spec.ignored_class)],
         # XLA on CPUs is many times slower for dilated and depthwise convolutions.
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )

@@ -173,7 +173,7 @@ class BestCheckpoints(Watcher):
     def after_epoch(self, event: EpochEvent) -> None:
         if event.scores is None:
             return
-        miou = event.scores.miou
+        miou = event.scores.miou_in_truth  # over the same classes in every epoch
         record = self._best is None or miou > self._best
         new = _Kept(f"epoch{event.epoch:03d}-miou{miou:.4f}.keras", miou, event.epoch, record)
         ranked = sorted([*self._kept, new], key=lambda item: (-item.miou, item.epoch))
@@ -232,8 +232,9 @@ class _Patient(Watcher):
             return False
         if event.stage != self._stage:
             self._stage, self._waited = event.stage, 0
-        if self._best is None or event.scores.miou > self._best:
-            self._best, self._waited = event.scores.miou, 0
+        score = event.scores.miou_in_truth
+        if self._best is None or score > self._best:
+            self._best, self._waited = score, 0
         else:
             self._waited += 1
         return self._waited >= self.patience

@@ -37,10 +37,11 @@ MEASUREMENT = Measurement(
     state=MachineState(0.5, 1.5, 0.01),
     peak_memory=100 * 2**20,
 )
-FIGURES = Figures(0.8, 99.9, 95.0, 0.5, 0.1, -0.0123, Interval(-0.02, -0.001))
+FIGURES = Figures(0.8, 0.85, 3, 2, 99.9, 95.0, 0.5, 0.1, -0.0123, Interval(-0.02, -0.001))
 FIRST = LayerError("block_1_expand", "Conv2D", 0.34, 0.02, ("pad (ZeroPadding2D)",))
 STEPS = (LayerError("Conv1", "Conv2D", 0.02, 0.0), FIRST, LayerError("logits", "Conv2D", math.inf, 0.34))
-REFERENCE = Row("m.keras", "keras", "f32", "reference", path=Path("m.keras"), size=11 * 2**20, figures=Figures(0.8123))
+SCORES = Figures(0.8623, 0.8623, 2, 2)
+REFERENCE = Row("m.keras", "keras", "f32", "reference", path=Path("m.keras"), size=11 * 2**20, figures=SCORES)
 REFERENCE = dataclasses.replace(REFERENCE, measurement=dataclasses.replace(MEASUREMENT, error=None, everywhere=None))
 ROWS = (
     REFERENCE,
@@ -78,6 +79,7 @@ def test_the_json_holds_every_figure_and_nothing_that_json_has_not(written: Path
     assert (sound["latency"]["warmup"], sound["latency"]["others"], content["threads"]) == (5, 0.01, 2)
     assert (sound["max_error"], sound["mean_error"], sound["error_pictures"]) == (0.5, 0.1, 2)
     assert (sound["agreement"], sound["band_agreement"], sound["miou"]) == (99.9, 95.0, 0.8)
+    assert (sound["miou_in_truth"], sound["classes_counted"], sound["classes_in_truth"]) == (0.85, 3, 2)
     assert sound["miou_interval"] == [-0.02, -0.001]
     assert (sound["size_bytes"], sound["peak_memory_bytes"]) == (2**20, 100 * 2**20)
     assert bad["max_error"] is None, "infinity is no JSON"
@@ -139,6 +141,16 @@ def test_the_console_shows_the_table_and_why(capsys: pytest.CaptureFixture[str])
     assert "skipped m.mnn (mnn f32): MNN is not installed" in lines
     assert "note m.tflite (tflite f32): a | note" in lines
     assert "warning" not in out
+    assert "classes counted by mIoU: m.tflite (tflite) 3, m_int8.tflite (tflite) 3; in the truth 2." in out
+
+
+def test_what_decides_stands_first() -> None:
+    """A page of 1,300 pixels shows about eight columns."""
+    first = ("file", "verdict", "mIoU", "mIoU in truth", "difference, points", "p50 ms")
+    assert report.HEADER[: len(first)] == first
+    cells = report._cells(ROWS[1])
+    assert cells[1:6] == ["pass", "0.8000", "0.8500", "-1.23 [-2.00, -0.10]", "12.2"]
+    assert len(cells) == len(report.HEADER)
 
 
 def test_a_busy_machine_is_warned_of() -> None:
@@ -151,10 +163,18 @@ def test_a_busy_machine_is_warned_of() -> None:
 
 
 def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
-    for text in ("", "{}", "[1]", '{"schema_version": 2, "rows": []}'):
+    for text, why in (
+        ("", "not valid JSON"),
+        ("{}", "JSON, but not a certificate"),
+        ("[1]", "JSON, but not a certificate"),
+        ('{"schema_version": 1, "rows": 3}', "JSON, but not a certificate"),
+        ('{"schema_version": 2, "rows": []}', "of version 2, and 1 is read"),
+    ):
         (tmp_path / "c.json").write_text(text)
-        with pytest.raises(DataError, match="is not a certificate"):
+        with pytest.raises(DataError, match=why):
             report.read_certificate(tmp_path / "c.json")
+    with pytest.raises(DataError, match="No such file"):
+        report.read_certificate(tmp_path / "none.json")
 
 
 def test_chart_points_are_grouped_by_precision_or_by_model(written: Path) -> None:

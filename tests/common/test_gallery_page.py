@@ -256,3 +256,23 @@ def test_a_suspect_is_shown_in_its_surroundings(tmp_path):
     assert changed.sum() == 30 * 30
     assert set(map(tuple, suggestion[changed])) == {(10, 200, 30, 255)}
     assert shown.outline is not None
+
+
+def test_cards_are_as_wide_as_their_pictures_ask_for(tmp_path):
+    """Rows of one height: a tall picture leaves no hole beside it."""
+    shapes = ((100, 200), (200, 100), (10, 1000), (1000, 10))
+    cards = [Card(str(size), "", b"\xff\xd8", {}, (), size_hw=size) for size in shapes]
+    (path,) = write_gallery(tmp_path / "g.html", "t", "n", CLASSES, cards)
+    assert re.findall(r'style="--ratio:([\d.]+)"', path.read_text()) == ["2.000", "0.600", "4.000", "0.600"]
+    assert Card("a", "", b"\xff\xd8", {}, ()).html.count("--ratio:1.333") == 1
+
+
+def test_a_tall_picture_takes_a_narrow_place_on_the_contact_sheet(tmp_path):
+    data, _ = dataset(tmp_path, [0] * 3)
+    for index, size in enumerate([(60, 90), (90, 60), (60, 90)]):
+        Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(data.samples[index].image)
+        Image.fromarray(np.ones(size, np.uint8)).save(data.samples[index].label)
+    sheet = contact_sheet(data, [0, 1, 2])
+    middle = (sheet[100, :1000] != 255).any(axis=1)
+    edges = np.flatnonzero(np.diff(middle.astype(int)))
+    assert np.diff(edges)[::2].tolist() == [4, 4], "no white but the gaps"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 
 from common import report
 from common.page import Facts, Figure, Legend, Section, Table, Text, Tiles, render
+from deeplabv3p.csv_text import from_csv
 from deeplabv3p.data import shapes
 from deeplabv3p.data.dataset import Sample
 from deeplabv3p.errors import DataError
@@ -20,6 +22,7 @@ from deeplabv3p.evaluation.score import Evaluation
 from deeplabv3p.metrics import Scores
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo
+from eval import score_table
 
 NASTY = '<script>alert("x")</script> & \'"'
 CLASSES = (ClassInfo("background", (0, 0, 0)), ClassInfo("road", (128, 64, 128)), ClassInfo("never seen", (1, 2, 3)))
@@ -80,8 +83,9 @@ def test_scores_json_and_csv(tmp_path: Path) -> None:
     assert scores["mpa"] == pytest.approx((6 / 8 + 3 / 4) / 2)
     assert scores["miou"] == pytest.approx((6 / 9 + 3 / 6) / 2)
     assert scores["fwiou"] == pytest.approx(8 / 12 * 6 / 9 + 4 / 12 * 3 / 6)
-    assert scores["classes"][1] == {"name": "road", "iou": 0.5, "accuracy": 0.75, "pixels": 4}
-    assert scores["classes"][2] == {"name": "never seen", "iou": None, "accuracy": None, "pixels": 0}
+    assert scores["classes"][1] == {"name": "road", "iou": 0.5, "accuracy": 0.75, "pixels": 4, "occurs": "truth"}
+    absent = {"name": "never seen", "iou": None, "accuracy": None, "pixels": 0, "occurs": "nowhere"}
+    assert scores["classes"][2] == absent
     assert scores["classes_counted"] == 2
     assert scores["confusion_matrix"] == [[6, 2, 0], [1, 3, 0], [0, 0, 0]]
     assert (scores["pictures"], scores["scored_pixels"]) == (4, 12)
@@ -92,7 +96,29 @@ def test_scores_json_and_csv(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["background", "road", "never seen"]
     assert float(rows[0]["iou"]) == scores["classes"][0]["iou"]
-    assert rows[2] == {"name": "never seen", "iou": "", "accuracy": "", "pixels": "0"}
+    assert rows[2] == {"name": "never seen", "iou": "", "accuracy": "", "pixels": "0", "occurs": "nowhere"}
+
+
+def test_an_ignored_class_is_shown_as_ignored(tmp_path: Path) -> None:
+    found = evaluation([[0, 0, 0], [1, 3, 0], [0, 0, 0]])
+    found = dataclasses.replace(found, scores=Scores(found.scores.confusion, ignored=0))
+    scores = json.loads(report.write_scores(tmp_path, found).read_text())
+    assert [item["occurs"] for item in scores["classes"]] == ["ignored", "truth", "nowhere"]
+    assert scores["classes"][0]["iou"] is None
+    assert scores["miou"] == scores["miou_in_truth"] == 0.75
+    page = render("t", report.evaluation_sections(tmp_path, found))
+    assert "<td>ignored</td>" in page
+    assert "ignored" in score_table(found)
+
+
+def test_class_names_are_no_formulas(tmp_path: Path) -> None:
+    found = evaluation()
+    names = ("=1+1", "-road", "@x")
+    found = dataclasses.replace(found, classes=tuple(ClassInfo(name, (9, 9, 9)) for name in names))
+    report.write_scores(tmp_path, found)
+    text = (tmp_path / "scores.csv").read_text()
+    assert "\n'=1+1," in text
+    assert tuple(row["name"] for row in from_csv(text)) == names
 
 
 def test_nothing_scored_is_null_and_not_nan(tmp_path: Path) -> None:

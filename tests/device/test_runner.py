@@ -163,7 +163,7 @@ def test_windows(folder, opened, tmp_path, picture):
 def test_overlay_and_legend(model, opened, picture, tmp_path):
     run("-m", model, "-i", picture, "-k", tmp_path / "m.png", "--overlay", "--legend")
     image, classes = read_image(picture), opened("m.tflite").spec.classes
-    want = visualize.overlay(image, mask(tmp_path / "m.png"), classes)
+    want = visualize.tint(image, mask(tmp_path / "m.png"), visualize.palette(classes), 0.5)
     np.testing.assert_array_equal(read_image(tmp_path / "m_overlay.png"), want)
     assert read_image(tmp_path / "m_legend.png").shape[1] > 40
     with Image.open(tmp_path / "m.png") as png:
@@ -265,16 +265,37 @@ def test_scores_are_those_of_eval(model, opened, tmp_path):
     folders = ("-i", tmp_path / "images", "--labels", tmp_path / "labels", "--list", tmp_path / "list.txt")
     done = run("eval", "-m", model, *folders, "--json", "-t", 1)
     found = json.loads(done.stdout)
-    for name in ("miou", "pa", "mpa", "fwiou"):
+    for name in ("miou", "miou_in_truth", "pa", "mpa", "fwiou"):
         assert found[name] == pytest.approx(getattr(want, name), abs=1e-12)
+    for name in ("classes_counted", "classes_in_truth"):
+        assert found[name] == getattr(want, name)
     assert found["pixels"] == want.total
-    assert found["classes_counted"] == want.classes_counted
     ours = np.array([np.nan if value is None else value for value in found["iou"].values()])
     np.testing.assert_allclose(ours, want.iou, rtol=0, atol=1e-12)
     assert "mIoU" in run("eval", "-m", model, *folders, "--output", tmp_path / "out").stdout
     assert len(list((tmp_path / "out").iterdir())) == 4
     done = run("eval", "-m", model, *folders, "--ignore_index", "none", code=3)
     assert "holds the label 255" in done.stderr
+
+
+def test_an_ignored_class_has_no_iou(model, opened, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(draw((40, 60), 1)).save(tmp_path / "images" / "a.png")
+    label = np.random.default_rng(1).integers(0, CLASSES, (40, 60)).astype(np.uint8)
+    Image.fromarray(label).save(tmp_path / "labels" / "a.png")
+    (tmp_path / "list.txt").write_text("a")
+    (tmp_path / "classes.txt").write_text("".join(f"class {i} {i} 0 0\n" for i in range(CLASSES)))
+    engine = opened("m.tflite")
+    predicted = int(np.bincount(predict(engine, draw((40, 60), 1)).ravel()).argmax())
+    dataset = open_dataset(tmp_path, "list.txt", load_classes(tmp_path / "classes.txt"), predicted)
+    want = evaluate(engine, dataset).scores
+    folders = ("-i", tmp_path / "images", "--labels", tmp_path / "labels", "--list", tmp_path / "list.txt")
+    flags = ("eval", "-m", model, *folders, "-t", 1, "--ignore_index", predicted)
+    found = json.loads(run(*flags, "--json").stdout)
+    assert list(found["iou"].values())[predicted] is None
+    assert found["miou"] == pytest.approx(want.miou, abs=1e-12)
+    assert "ignored" in run(*flags).stdout
 
 
 def test_a_model_without_a_spec_is_assumed_and_flags_override(model, picture, tmp_path):

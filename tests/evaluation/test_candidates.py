@@ -141,12 +141,15 @@ def test_files_that_are_there_are_taken_unless_they_are_of_another_model(referen
         assert (folder / "m.pb").read_bytes() == b"model"
 
 
-def test_int8_without_calibration_is_skipped_or_refused_where_it_was_asked_for(reference):
+def test_int8_without_calibration_is_skipped_and_the_rest_is_exported(reference):
     by_default = run(reference, None, pictures=None, precisions="int8")
     assert {row.verdict for row in by_default} == {"skipped"}
     assert all("--calibration_file" in row.reasons[0] for row in by_default)
-    with pytest.raises(UsageError, match=r"tflite:int8 was asked for.*--calibration_file"):
-        run(reference, "tflite:int8", pictures=None)
+    found = run(reference, "tflite", pictures=None)
+    assert {type(item) for item in found} == {Candidate, Row}
+    skipped = [item for item in found if isinstance(item, Row)]
+    assert {row.precision for row in skipped} == {"int8", "int16x8"}
+    assert all(row.asked and row.verdict == "skipped" and "--calibration_file" in row.reasons[0] for row in skipped)
 
 
 def test_a_missing_writer_is_told_before_any_work(reference, monkeypatch):

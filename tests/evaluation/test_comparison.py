@@ -15,6 +15,7 @@ from deeplabv3p.evaluation.comparison import (
     bootstrap_difference,
     boundary_band,
     float_output,
+    in_truth,
     iou_parts,
     miou,
     same_geometry,
@@ -116,7 +117,9 @@ def test_miou_of_parts_is_that_of_the_scores():
         truth[rng.random(truth.shape) < 0.1] = IGNORE
         confusion += confusion_matrix(truth, prediction, CLASSES + 1)  # the last class is never there
         parts.append(iou_parts(truth, prediction, CLASSES + 1))
-    assert miou(np.sum(parts, axis=0)) == pytest.approx(Scores(confusion).miou, abs=1e-15)
+    whole = np.sum(parts, axis=0)
+    assert miou(whole) == pytest.approx(Scores(confusion).miou, abs=1e-15)
+    assert miou(whole, in_truth(whole)) == pytest.approx(Scores(confusion).miou_in_truth, abs=1e-15)
     np.testing.assert_allclose(miou(np.stack(parts)), [miou(item) for item in parts])
     assert np.isnan(miou(np.zeros((3, 2), np.int64)))
 
@@ -159,6 +162,56 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         found = bootstrap_difference(reference[drawn], other[drawn])
         hits += found.low <= true <= found.high
     assert hits >= 50
+
+
+def of_pictures(truths, predictions, ignored=None):
+    return np.stack([iou_parts(t, p, CLASSES, ignored) for t, p in zip(truths, predictions, strict=True)])
+
+
+def rows(*labels):
+    return [np.full((4, 4), label, np.uint8) for label in labels]
+
+
+def test_the_interval_is_over_the_same_classes_in_every_resample():
+    """Class 2 is in one picture of 20, where one model finds half of it; all else is equal. Resamples that lack the
+    picture would otherwise say that there is no difference."""
+    truths = rows(*[0, 1] * 9, 0, 2)
+    reference = of_pictures(truths, truths)
+    half = [*truths[:-1], truths[-1].copy()]
+    half[-1][:2] = 3  # a class that is not in the truth
+    other = of_pictures(truths, half)
+    whole = other.sum(axis=0)
+    difference = float(miou(whole, in_truth(whole)) - 1)
+    assert difference == pytest.approx(-0.5 / 3)
+    found = bootstrap_difference(reference, other)
+    assert (found.low, found.high) == (pytest.approx(difference), pytest.approx(difference))
+
+
+def test_a_stray_pixel_of_an_absent_class_costs_no_class():
+    """The one with the stray pixel is better; over the classes that either predicts it would look 20 points worse."""
+    truths = rows(*[0, 1] * 10)
+    worse, better = [t.copy() for t in truths], [t.copy() for t in truths]
+    for picture in worse:
+        picture[0, :2] = 1 - picture[0, :2]
+    better[0][0, 0] = 2
+    reference, other = of_pictures(truths, worse), of_pictures(truths, better)
+    assert miou(other.sum(axis=0)) < miou(reference.sum(axis=0))
+    found = bootstrap_difference(reference, other)
+    assert 0 < found.low <= found.high
+
+
+def test_an_ignored_class_has_no_parts():
+    truth, prediction = np.full((2, 2), IGNORE, np.uint8), np.zeros((2, 2), np.uint8)
+    truth[0], prediction[0, 0] = 1, 1
+    parts = iou_parts(truth, prediction, CLASSES, ignored=0)
+    assert not parts[:, 0].any()
+    assert float(miou(parts)) == 0.5
+
+
+def test_no_class_in_the_truth_has_no_interval():
+    truths = rows(IGNORE, IGNORE)
+    parts = of_pictures(truths, rows(0, 1))
+    assert np.isnan(bootstrap_difference(parts, parts).low)
 
 
 def test_one_picture_has_no_interval():

@@ -28,6 +28,14 @@ def test_mean_iou_equals_the_scores_where_strides_are_equal():
     assert float(metric.result()) == 0
 
 
+def test_an_ignored_class_is_not_in_the_mean():
+    truth = np.array([[[IGNORE, 1, 1, 2]]], np.uint8)
+    logits = keras.ops.one_hot(np.array([[[0, 1, 0, 2]]]), 3)
+    metric = StreamingMeanIoU(3, ignored=0)
+    metric.update_state(truth, logits)
+    assert float(metric.result()) == pytest.approx(0.75)
+
+
 def test_mean_iou_looks_at_the_centre_of_each_logit():
     truth = np.zeros((1, 4, 8), np.uint8)
     truth[:, :, 2::4] = 1  # (i + 0.5) · 4 = 2, 6

@@ -63,7 +63,7 @@ def epoch_event(epoch: int, miou: float | None, log: Log, *, stage: int = 0, las
         stage=stage,
         last_stage=last_stage,
         row={"epoch": epoch},
-        scores=None if miou is None else types.SimpleNamespace(miou=miou),
+        scores=None if miou is None else types.SimpleNamespace(miou_in_truth=miou),
         stock=None,
         spec=SPEC,
         runtime=None,

@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     total = len(dataset)
     if order == "list":
         dataset = dataclasses.replace(dataset, samples=dataset.samples[: options.limit])
-    cards = PictureCards(dataset.classes, order=order, limit=options.limit, side=options.side)
+    cards = PictureCards(
+        dataset.classes, order=order, limit=options.limit, side=options.side, ignored=dataset.ignored_class
+    )
     with ConsoleProgress("browse", "pictures") as progress:
         _collect(dataset, options, cards, progress)
     shown = cards.cards()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,12 +86,9 @@ def _row(rank: int, suspect: SuspectLabel, dataset: Dataset) -> dict[str, Any]:
 def _write(folder: Path, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     from common.facts import versions
     from deeplabv3p import files
+    from deeplabv3p.csv_text import to_csv
 
-    text = io.StringIO()
-    table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    files.write_text(folder / "label_errors.csv", text.getvalue())
+    files.write_text(folder / "label_errors.csv", to_csv(_COLUMNS, rows))
     content = json.dumps({**facts, "regions": rows, "versions": versions()}, indent=1, ensure_ascii=False)
     files.write_text(folder / "label_errors.json", content + "\n")
 

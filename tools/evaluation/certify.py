@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EPILOG = """Without OTHER, and with --runtimes, files are exported from REFERENCE (a Keras model) into OUTPUT/models,
 where they are not there yet. Writes certificate.json, .csv, .md, latency_miou_size.png and report.html. Exit codes: 4
-where a budget is missed, 5 where a runtime that was asked for by name is missing. docs/certify.md explains all."""
+where a budget is missed, 5 where what was asked for by name was skipped. docs/certify.md explains all."""
 
 SAMPLES = 100
 TRAINING_LIST = "train.txt"
@@ -82,7 +82,7 @@ def _conclude(certificate: Certificate) -> None:
 
     Raises:
         BudgetError: a file failed.
-        RuntimeMissingError: none failed, but a runtime that was asked for is missing.
+        RuntimeMissingError: none failed, but something that was asked for was skipped.
     """
     failed = certificate.with_verdict("FAIL")
     if failed:
@@ -90,7 +90,10 @@ def _conclude(certificate: Certificate) -> None:
         raise BudgetError(f"{len(failed)} of {len(certificate.rows) - 1} files failed: {names}. The table says why.")
     skipped = [row for row in certificate.with_verdict("skipped") if row.asked]
     if skipped:
-        raise RuntimeMissingError(f"{skipped[0].name} was asked for and skipped: {skipped[0].reasons[0]}.")
+        named = ", ".join(f"{row.name} ({row.runtime} {row.precision})" for row in skipped)
+        reasons = "; ".join(dict.fromkeys(row.reasons[0] for row in skipped))
+        verb = "was" if len(skipped) == 1 else "were"
+        raise RuntimeMissingError(f"{named} {verb} asked for and skipped, which is not passed: {reasons}.")
 
 
 def _flags_for(text: str, options: argparse.Namespace) -> argparse.Namespace | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,6 +112,7 @@ def _activations(model: Any, spec: ModelSpec, options: argparse.Namespace, folde
     """Run the picture up to the layer, draw its channels and write their figures; returns the files."""
     from common.layers import activations, channel_figures, draw_activations
     from deeplabv3p import files, pixels, visualize
+    from deeplabv3p.csv_text import to_csv
     from deeplabv3p.data.decode import read_image
 
     tensor, _ = pixels.prepare(read_image(options.image), spec.input)
@@ -124,11 +123,7 @@ def _activations(model: Any, spec: ModelSpec, options: argparse.Namespace, folde
     paths = [stem.with_name(f"{stem.name}{end}") for end in ("_activations.png", "_channels.csv", "_channels.json")]
     visualize.save_image(paths[0], draw_activations(values, f"{options.layer} {_shape(values.shape)}"))
     rows = [dataclasses.asdict(channel) for channel in channels]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    files.write_text(paths[1], text.getvalue())
+    files.write_text(paths[1], to_csv(list(rows[0]), rows))
     result = {"model": str(options.model), "layer": options.layer, "image": str(options.image)}
     result |= {"shape": list(values.shape), "channels": rows}
     files.write_text(paths[2], json.dumps(result, indent=1) + "\n")

@@ -46,6 +46,7 @@ std::int64_t Confusion::total() const {
 }
 
 double Confusion::iou(std::size_t label) const {
+  if (is_ignored(label)) return std::numeric_limits<double>::quiet_NaN();
   return ratio(hits(label), truth_of(label) + predicted_as(label) - hits(label));
 }
 
@@ -61,6 +62,20 @@ int Confusion::classes_counted() const {
   int count = 0;
   for (std::size_t label = 0; label < classes_; ++label) count += !std::isnan(iou(label));
   return count;
+}
+
+int Confusion::classes_in_truth() const {
+  int count = 0;
+  for (std::size_t label = 0; label < classes_; ++label) count += truth_of(label) > 0;
+  return count;
+}
+
+double Confusion::miou_in_truth() const {
+  double sum = 0;
+  for (std::size_t label = 0; label < classes_; ++label) {
+    if (truth_of(label)) sum += iou(label);
+  }
+  return sum / classes_in_truth();
 }
 
 double Confusion::miou() const {

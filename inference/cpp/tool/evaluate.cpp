@@ -59,8 +59,10 @@ std::string scores_json(const Confusion& confusion, const std::vector<ClassInfo>
   JsonObject iou;
   for (std::size_t label = 0; label < classes.size(); ++label) iou.number(classes[label].name, confusion.iou(label));
   JsonObject object;
-  object.number("miou", confusion.miou()).number("pa", confusion.pa()).number("mpa", confusion.mpa());
+  object.number("miou", confusion.miou()).number("miou_in_truth", confusion.miou_in_truth());
+  object.number("pa", confusion.pa()).number("mpa", confusion.mpa());
   object.number("fwiou", confusion.fwiou()).whole("classes_counted", confusion.classes_counted());
+  object.whole("classes_in_truth", confusion.classes_in_truth());
   object.whole("pixels", confusion.total()).whole("pictures", static_cast<std::int64_t>(pictures));
   return object.raw("iou", iou.str()).str();
 }
@@ -71,13 +73,15 @@ void print_scores(const Confusion& confusion, const std::vector<ClassInfo>& clas
   const auto line = [width](const std::string& name, const std::string& value) {
     std::cout << name << std::string(width - name.size() + 2, ' ') << value << '\n';
   };
-  line("class", "   IoU");
+  line("class", "    IoU");
   for (std::size_t label = 0; label < classes.size(); ++label) {
-    line(classes[label].name, score_text(confusion.iou(label)));
+    const std::string iou = confusion.is_ignored(label) ? "ignored" : score_text(confusion.iou(label));
+    line(classes[label].name, std::string(7 - iou.size(), ' ') + iou);
   }
   std::cout << "mIoU " << score_text(confusion.miou()) << " over " << confusion.classes_counted() << " of "
-            << classes.size() << " classes, PA " << score_text(confusion.pa()) << ", MPA " << score_text(confusion.mpa())
-            << ", FWIoU " << score_text(confusion.fwiou()) << ", " << confusion.total() << " pixels\n";
+            << classes.size() << " classes, mIoU in truth " << score_text(confusion.miou_in_truth()) << " over "
+            << confusion.classes_in_truth() << ", PA " << score_text(confusion.pa()) << ", MPA "
+            << score_text(confusion.mpa()) << ", FWIoU " << score_text(confusion.fwiou()) << ", " << confusion.total() << " pixels\n";
 }
 
 }  // namespace
