@@ -38,7 +38,7 @@ class Engine:
 class Pictures:
     """Three pictures of coloured blocks, and the labels of the colour that is strongest."""
 
-    source, classes = "blocks.txt", SPEC.classes
+    source, classes, ignored_class = "blocks.txt", SPEC.classes, None
 
     def __init__(self, count=3):
         self.images = [self.blocks(seed) for seed in range(count)]
