@@ -69,7 +69,7 @@ def test_defects_end_with_3_and_are_told_on_the_console_in_json_and_on_a_page(
     assert found["findings"][1]["files"] == ["labels/train_00001.png"]
     assert found["findings"][1]["count"] == 1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "error: unknown_values" in page
+    assert "Error: numbers that are no class" in page
     assert "data:image/jpeg;base64," in page
     assert "--fix: the sample is left out" in page
 

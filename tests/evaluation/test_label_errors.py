@@ -97,6 +97,17 @@ def test_nothing_is_said_of_ignored_pixels_and_of_small_regions():
     assert {d.pixels for d in doubts(label, probabilities(predicted), 2)} == {4}
 
 
+def test_an_ignored_class_is_never_suggested():
+    label = np.full((8, 12), 1, np.uint8)
+    found = np.full((8, 12), 1, np.uint8)
+    found[:4], found[4:, 6:] = 0, 2
+    given = probabilities(found)
+    assert {doubt.suggested for doubt in doubts(label, given, 2)} <= {0, 2}
+    (doubt,) = doubts(label, given, 2, ignored=0)
+    assert (doubt.suggested, doubt.pixels) == (2, 24)
+    assert given.min() > 0, "the caller's probabilities are as they were"
+
+
 def test_probabilities_of_zero_do_no_harm():
     label = np.ones((4, 4), np.uint8)
     (doubt,) = doubts(label, probabilities(np.zeros((4, 4), np.uint8), sure=1.0), 2)

@@ -53,6 +53,7 @@ class InMemory:
     """A dataset of arrays that notes when what is decoded."""
 
     source = "memory.txt"
+    ignored_class: int | None = None
 
     def __init__(self, pairs, classes=CLASSES):
         self.pairs, self.classes = pairs, classes
@@ -152,6 +153,16 @@ def test_other_numbers_of_classes_name_both():
         evaluate(RedIsTheLabel(), InMemory([pair([[0]])], classes=CLASSES[:2]))
     assert "'thresholds' has 3 classes" in str(caught.value)
     assert "memory.txt has 2" in str(caught.value)
+
+
+def test_an_ignored_class_is_in_no_mean():
+    truth = np.array([[IGNORE, IGNORE], [1, 1]])  # 0 in the files
+    dataset = InMemory([pair(truth, np.array([[0, 1], [0, 1]]))])
+    dataset.ignored_class = 0
+    found = evaluate(RedIsTheLabel(), dataset)
+    assert np.isnan(found.scores.iou[0])
+    assert found.scores.miou == found.scores.miou_in_truth == found.per_picture[0].miou == 0.5
+    assert found.scores.classes_counted == 1
 
 
 def test_decoding_overlaps_the_engine():

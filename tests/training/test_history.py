@@ -48,3 +48,20 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / TENSORBOARD_NAME).write_text("not a folder")
     with pytest.raises(DataError, match=f"cannot write events into .*{TENSORBOARD_NAME}"):
         History(tmp_path).append({"epoch": 1, "step": 5, "loss": 0.5})
+
+
+def test_epochs_are_compared_over_the_classes_in_the_truth(tmp_path):
+    """The mIoU that counts predicted classes falls where the one over the truth rises; older rows have no other."""
+    history = History(tmp_path, writes=False)
+    rows = [
+        ({"val_miou": None, "val_miou_in_truth": None}, False),  # was not scored
+        ({"val_miou": 0.3}, True),
+        ({"val_miou": 0.4, "val_miou_in_truth": 0.4}, True),
+        ({"val_miou": 0.35, "val_miou_in_truth": 0.5}, True),
+        ({"val_miou": 0.45, "val_miou_in_truth": 0.45}, False),
+        ({"val_miou": 0.5, "val_miou_in_truth": 0.5}, False),  # of equal ones the earlier is the best
+    ]
+    for epoch, (scores, record) in enumerate(rows, 1):
+        row = {"epoch": epoch, "step": epoch, **scores}
+        assert history.is_record(row) == record, row
+        history.append(row)
