@@ -112,8 +112,13 @@ def open_dataset(
     list_path = Path(dataset_file)
     if not list_path.is_file() and (root / list_path).is_file():
         list_path = root / list_path
-    lines = read_list(list_path)
     layout = find_layout(root)
+    if layout and not list_path.exists() and not any(any(root.glob(f"{deep}*.txt")) for deep in ("", "*/", "*/*/")):
+        raise DataError(
+            f"the list {dataset_file} does not exist, and {root} has none. Make lists: python "
+            f"tools/dataset_converter/dataset.py split {root}"
+        )
+    lines = read_list(list_path)
     images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
     if layout and (any(name_key(line) in images for line in lines) or not all(len(line.split()) > 1 for line in lines)):
         labels = _scan(root / layout[1], (".png",))
@@ -209,6 +214,9 @@ def _named_samples(
         if missing:
             suffixed = Path(missing[0]).suffix.lower() in IMAGE_SUFFIXES
             hint = " Write names without suffix." if suffixed else ""
+            if re.search(r"[/\\]", missing[0]):
+                hint = " Write names without folders and suffix, or two paths a line, of picture and label map."
+            hint = _drive_hint(missing[0], root) or hint
             raise DataError(
                 f"{list_path} lists '{missing[0]}', but {root / folder} has no such {kind}{_and_more(missing)}.{hint}"
             )
@@ -235,7 +243,7 @@ def _paired_samples(root: Path, lines: list[str], list_path: Path) -> list[Sampl
     if missing:
         raise DataError(
             f"{list_path} lists '{missing[0]}', but there are no two such files, neither under {root} "
-            f"nor under {list_path.parent}{_and_more(missing)}."
+            f"nor under {list_path.parent}{_and_more(missing)}.{_drive_hint(missing[0], root)}"
         )
     _refuse_duplicates([os.fspath(image) for image, _ in pairs], list_path)
     names = [image.stem for image, _ in pairs]
@@ -246,8 +254,19 @@ def _paired_samples(root: Path, lines: list[str], list_path: Path) -> list[Sampl
     return [Sample(name, image, label) for name, (image, label) in zip(names, pairs, strict=True)]
 
 
+def _drive_hint(line: str, root: Path) -> str:
+    drive = re.match(r"[A-Za-z]:[/\\]", line)
+    return f" {drive[0]} is a drive of another computer: write paths relative to {root}." if drive else ""
+
+
 def find_pair(line: str, bases: Sequence[Path]) -> tuple[Path, Path] | None:
-    """The one way to cut the line into two files that exist. Blanks may belong to the names."""
+    """The one way to cut the line into two files that exist. Blanks may belong to the names, and paths may be written
+    as Windows does."""
+    found = _find_pair(line, bases)
+    return found if found or "\\" not in line else _find_pair(line.replace("\\", "/"), bases)
+
+
+def _find_pair(line: str, bases: Sequence[Path]) -> tuple[Path, Path] | None:
     separator = r"\t+" if "\t" in line else r"\s+"
     for cut in re.finditer(separator, line):
         image, label = (_find(part, bases) for part in (line[: cut.start()], line[cut.end() :]))

@@ -41,6 +41,7 @@ _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_ORIENTATION = 0x0112
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # the colour types of PNG
+_GREY_STEP = 8  # values closer than this are no steps of grey
 _LOOKED_AT = 32  # label maps of a dataset
 
 
@@ -321,6 +322,8 @@ def _describe_wrong(raw: npt.NDArray[np.generic], bad: Picture, path: PathLike, 
     hint = "Correct the map, the class list or the ignore label."
     if ignore != 255 and set(np.unique(raw).tolist()) <= {0, 255}:
         hint = "This looks like a 0/255 mask: store 1 for 255 if it marks a class, or set the ignore label to 255."
+    elif (greys := np.unique(raw)).size > 1 and np.diff(greys.astype(np.int64)).min() >= _GREY_STEP:
+        hint = "If greys stand for classes here, tools/dataset_converter/doctor.py --fix makes numbers of even steps."
     return f"{path} holds the label {shown}{more}, but the classes are 0 to {count - 1} and {ignored}. {hint}"
 
 

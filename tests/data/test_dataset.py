@@ -215,6 +215,31 @@ def test_a_label_that_fits_the_unturned_picture_says_so(tmp_path: Path) -> None:
     assert dataset.load(0)[0].shape == (60, 40, 3)
 
 
+@pytest.mark.parametrize("folder", ["masks", "labels"])
+def test_unets_folders_are_a_layout(tmp_path: Path, folder: str) -> None:
+    save(tmp_path / "images" / "a.jpg", PHOTO)
+    save(tmp_path / folder / "a.png", LABEL)
+    dataset = open_dataset(tmp_path, write_list(tmp_path / "l.txt", ["a"]), CLASSES, 255)
+    assert dataset.samples[0].label == tmp_path / folder / "a.png"
+
+
+def test_lists_of_windows(tmp_path: Path) -> None:
+    make(tmp_path, ["a", "b c"])
+    lines = ["images\\a.png\tlabels\\a.png", "images\\b c.png labels\\b c.png"]
+    assert len(open_dataset(tmp_path, write_list(tmp_path / "l.txt", lines), CLASSES, 255)) == 2
+    for line in ("C:\\data\\images\\a.png C:\\data\\labels\\a.png", "D:/data/images/a", "D:\\a"):
+        assert f"{line[:3]} is a drive" in error_of(tmp_path, write_list(tmp_path / "l.txt", [line]))
+    for line in ("images\\a.png", "images/a"):
+        assert "without folders and suffix" in error_of(tmp_path, write_list(tmp_path / "l.txt", [line]))
+
+
+def test_label_maps_without_lists_say_what_makes_lists(tmp_path: Path) -> None:
+    make(tmp_path, ["a"])
+    assert f"dataset.py split {tmp_path}" in error_of(tmp_path, tmp_path / "train.txt")
+    write_list(tmp_path / "other.txt", ["a"])
+    assert "split" not in error_of(tmp_path, tmp_path / "train.txt")
+
+
 def test_2000_samples_open_in_well_under_a_second(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(LABEL).save(buffer, "PNG")

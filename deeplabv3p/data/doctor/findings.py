@@ -235,7 +235,11 @@ KINDS: dict[str, Kind] = {
     "without_label": Kind("note", "Pictures without a label map, in no list: nothing uses them.", "left out"),
     "without_picture": Kind("note", "Label maps without a picture: nothing uses them.", "left out"),
     "unlisted": Kind("note", "Samples that are in no list were not looked at.", "left out"),
-    "no_lists": Kind("note", "No split list was found, so every pair of files was looked at. train.py needs a list."),
+    "no_lists": Kind(
+        "note",
+        "No split list was found, so every pair of files was looked at. train.py needs a list, "
+        "which dataset.py split makes.",
+    ),
     "no_classes": Kind(
         "note", "Without a class list (--classes_path, or classes.txt in the dataset) values cannot be judged."
     ),

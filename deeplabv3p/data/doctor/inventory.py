@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -274,5 +275,6 @@ def _members(
 
 def _loose(name: str) -> str:
     """A name without the suffix of a picture, folders, and the difference of upper and lower case."""
-    stem, suffix = os.path.splitext(os.path.basename(name))  # noqa: PTH119, PTH122 - it is no path of this system
-    return name_key(stem if suffix.lower() in (*IMAGE_SUFFIXES, ".gif") else os.path.basename(name)).casefold()  # noqa: PTH119
+    name = re.split(r"[/\\]", name)[-1]
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - it is no path of this system
+    return name_key(stem if suffix.lower() in (*IMAGE_SUFFIXES, ".gif") else name).casefold()

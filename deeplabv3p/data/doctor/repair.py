@@ -160,7 +160,7 @@ class _Work:
             shutil.copyfile(self._diagnosis.classes_file, folder / CLASSES_NAME)
         elif "mask_0_255" in self._diagnosis.label_kinds.values():
             files.write_text(folder / CLASSES_NAME, "background\nobject\n")
-            self._did(folder / CLASSES_NAME, "written for two classes: give them the names that you want")
+            self._did(self._inventory.root / CLASSES_NAME, "written for two classes: give them the names that you want")
         done_text = json.dumps([asdict(action) for action in self.actions], indent=1, ensure_ascii=False)
         files.write_text(folder / REPAIRS_NAME, done_text + "\n")
 

@@ -76,6 +76,67 @@ def test_masks_of_0_and_255_become_0_and_1(tmp_path: Path) -> None:
     assert (target / "train.txt").read_text() == (root / "train.txt").read_text()
 
 
+@pytest.mark.parametrize("bits", [1, 8])
+def test_black_and_white_masks_without_a_class_list_get_one(tmp_path: Path, bits: int) -> None:
+    root = build(tmp_path / "data", count=2, folders=("images", "masks"))
+    (root / "classes.txt").unlink()
+    for seed, name in enumerate(names()):
+        mask = Image.fromarray(np.where(truth(seed, 2) == 1, 255, 0).astype(np.uint8))
+        mask.convert("1" if bits == 1 else "L").save(root / "masks" / f"{name}.png")
+    target, repairs = fixed(root)
+    assert what(repairs, "classes.txt") == ["written for two classes: give them the names that you want"]
+    for index, name in enumerate(NAMES["train"]):
+        label = opened(target, "train").load(index)[1]
+        np.testing.assert_array_equal(label, truth(names().index(name), 2) == 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "greys", "ignored"),
+    [
+        (3, (0, 127, 255), None),
+        (3, (0, 128, 255), None),
+        (3, (0, 100, 200), 255),
+        (2, (0, 200), 255),
+        (2, (0, 128), 255),
+    ],
+)
+def test_greys_in_even_steps_become_numbers(
+    tmp_path: Path, count: int, greys: tuple[int, ...], ignored: int | None
+) -> None:
+    root = build(tmp_path / "data", count)
+    plain_classes(root)
+    table = np.zeros(256, np.uint8)
+    table[: len(greys)], table[255] = greys, ignored or 0
+    change(root, names(), lambda label: table[label])
+    target, _ = fixed(root)
+    for seed, name in enumerate(names()):
+        expected = truth(seed, count)
+        np.testing.assert_array_equal(
+            label_of(target, name), expected if ignored else np.where(expected == 255, 0, expected)
+        )
+
+
+def test_greys_that_are_not_as_many_as_classes_are_left_alone(root: Path) -> None:
+    plain_classes(root)
+    change(root, names(), lambda label: np.array([0, 60, 200])[np.minimum(label, 2)].astype(np.uint8))
+    assert "grey_steps" not in kinds(examine(root))
+    with pytest.raises(DataError, match="cannot be repaired"):
+        repair(examine(root), root.parent / "copy")
+
+
+def test_palettes_of_an_optimiser_become_numbers(root: Path) -> None:
+    for seed, name in enumerate(names()):
+        path = root / "labels" / f"{name}.png"
+        picture = Image.fromarray(colored(np.asarray(Image.open(path))))
+        picture.quantize(4 + seed % 2, dither=Image.Dither.NONE).save(path)
+    before = opened(root, "train")
+    target, repairs = fixed(root)
+    for index in range(len(before)):
+        np.testing.assert_array_equal(before.load(index)[1], truth(index))
+        np.testing.assert_array_equal(opened(target, "train").load(index)[1], truth(index))
+    assert what(repairs, "labels/t0.png") == ["class colours became class numbers"]
+
+
 @pytest.mark.parametrize("ignore", [255, 7, 0])
 def test_colours_become_numbers_and_the_ignored_number_stays(root: Path, ignore: int) -> None:
     change(root, names(), colored)
