@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from common.network import agreed_spec, find_artifact
     from common.report import Gallery, evaluation_sections, run_section, write_report, write_scores
     from deeplabv3p.data.dataset import open_dataset
+    from deeplabv3p.data.decode import Oddities
     from deeplabv3p.evaluation.score import evaluate, open_engines
     from deeplabv3p.inference import protocol
 
@@ -36,7 +37,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     artifact, own_spec = find_artifact(options.model_path, options)
     spec, class_list = agreed_spec(own_spec, options, artifact.path)
     how = inference_flags.options_from(options, spec)
-    dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
+    white = spec.input.picture_max
+    oddities = Oddities(white, sure=options.picture_max is not None)
+    dataset = open_dataset(
+        options.dataset_path,
+        options.dataset_file,
+        class_list,
+        spec.ignore_index,
+        picture_max=white,
+        oddities=oddities,
+    )
     facts = [("Model", str(artifact.path)), *_overrides(own_spec, spec)]
     with contextlib.ExitStack() as opened:
         engines = open_engines(artifact, spec, threads=options.threads, workers=options.workers)
@@ -53,11 +63,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             evaluation = evaluate(
                 engines[0], dataset, options=how, workers=engines[1:], progress=progress, on_picture=keep
             )
+    warnings = oddities.lines()
+    facts += [("Warning", warning) for warning in warnings]
     write_scores(folder, evaluation)
     report = write_report(folder, "Evaluation", [*evaluation_sections(folder, evaluation, gallery), run_section(facts)])
     print(score_table(evaluation))
     if options.save_result:
         print(f"label maps: {folder / 'labels'}, overlays: {folder / 'overlays'}")
+    for warning in warnings:
+        cli.warn(warning)
     print(f"report: {report}, with scores.json, scores.csv and charts beside it")
 
 

@@ -43,7 +43,13 @@ def measure(text: str, options: argparse.Namespace) -> dict[str, Any]:
     """What one model's evaluation costs, and reaches."""
     artifact, own_spec = find_artifact(text)
     spec, class_list = agreed_spec(own_spec, options, artifact.path)
-    dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
+    dataset = open_dataset(
+        options.dataset_path,
+        options.dataset_file,
+        class_list,
+        spec.ignore_index,
+        picture_max=spec.input.picture_max,
+    )
     dataset = dataclasses.replace(dataset, samples=dataset.samples[: options.pictures])
     costs, rounds = [], []
     engines = open_engines(artifact, spec, threads=options.threads, workers=options.workers)

@@ -98,6 +98,12 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     return whole_number
 
 
+def add_picture_max(add: Callable[..., Any], otherwise: str) -> None:
+    """Add the flag that says what white is in pictures of 16 bits; ``otherwise`` is the default, in words."""
+    text = "value of white in pictures of 16 bits a channel: 4095 where the camera has 12 bits"
+    add("--picture_max", type=integer(1, 65535), metavar="N", help=f"{text} (default: {otherwise})")
+
+
 def label_or_none(text: str) -> int | str:
     """Argument type: a number that label files may hold, 0 to 65535, or NO_LABEL."""
     return NO_LABEL if text.lower() == NO_LABEL else integer(0, 65535)(text)
@@ -181,6 +187,11 @@ def exit_code(main: Main) -> int:
 def report(error: DeeplabError) -> None:
     """Tell an error as one line on stderr; for those after which the work goes on."""
     print(f"error: {error}", file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what a user should know about work that goes on."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _silence_stdout() -> None:

@@ -52,6 +52,7 @@ class Request:
     classes_path: str | None = None
     model_input_shape: tuple[int, int] | None = None
     output_stride: int | None = None
+    picture_max: int | None = None
     check: bool = True
 
 
@@ -242,7 +243,13 @@ def _with_control(request: Request, spec: ModelSpec, targets: Sequence[Target]) 
     path = resolve(request.classes_path, request.dataset_path)
     classes = agreed_classes(spec, path)
     print(described(classes, path, request.dataset_path), flush=True)
-    dataset = open_dataset(request.dataset_path, request.dataset_file, classes, spec.ignore_index)
+    dataset = open_dataset(
+        request.dataset_path,
+        request.dataset_file,
+        classes,
+        spec.ignore_index,
+        picture_max=spec.input.picture_max,
+    )
     control = accuracy_control(dataset, request.sample_num, request.max_drop)
     return [dataclasses.replace(target, accuracy=control) if _is_controlled(target) else target for target in targets]
 
@@ -261,6 +268,7 @@ def _model_options(request: Request) -> argparse.Namespace:
         classes_path=request.classes_path,
         model_input_shape=request.model_input_shape,
         output_stride=request.output_stride,
+        picture_max=request.picture_max,
         **dict.fromkeys(("alpha", "head_width", "head", "decoder", "subpixel")),
     )
 

@@ -55,7 +55,7 @@ def check_files(
 ) -> list[Checked]:
     """Open every file with its default runtime and run the first calibration picture, or a drawn one where there are
     none, beside Keras."""
-    image = read_image(pictures[0]) if pictures else scene(0, "val", 0, _PICTURE_HW)[0]
+    image = read_image(pictures[0], spec.input.picture_max) if pictures else scene(0, "val", 0, _PICTURE_HW)[0]
     reference = _reference(model, spec, image)
     checked: list[Checked] = []
     for exported in written:

@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser, *, classes_required: bool = True) -> No
     if classes_required:
         flag("--classes_path", metavar="FILE", help=f"{classes_help} (default: the dataset's own classes.txt)")
         flag("--ignore_index", type=cli.label_or_none, default=255, metavar="LABEL", help=ignore_help)
+        cli.add_picture_max(flag, "65535")
     else:
         own = "(default: the model's own)"
         both = "(default: the dataset's own classes.txt, else the model's)"
@@ -45,4 +46,4 @@ def open_from(options: argparse.Namespace, classes: ClassList | None = None) -> 
     path = without_model(options.classes_path, options.dataset_path) if classes is None else None
     classes = classes or load_classes(str(path))
     print(described(classes, path, options.dataset_path), flush=True)
-    return open_dataset(options.dataset_path, options.dataset_file, classes, ignored)
+    return open_dataset(options.dataset_path, options.dataset_file, classes, ignored, picture_max=options.picture_max)

@@ -105,7 +105,7 @@ def diagnosis_sections(diagnosis: Diagnosis) -> list[Section]:
     blocks: list[Block] = [Tiles(tuple(tiles)), Text(f"{said[0].upper()}{said[1:]}")]
     facts = Facts(tuple((name, value) for name, value in _looked_at(diagnosis) if name != _SAMPLES))  # a tile says it
     overview = Section("Verdict", (*blocks, *([table] if diagnosis.findings else []), facts))
-    return [overview, *(_section(item, diagnosis.meaning) for item in diagnosis.findings)]
+    return [overview, *(_section(item, diagnosis) for item in diagnosis.findings)]
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
@@ -145,12 +145,12 @@ def _json(item: Finding) -> dict[str, Any]:
     return content | {"count": item.count, "explanation": item.explanation, "repair": KINDS[item.kind].repair}
 
 
-def _section(item: Finding, meaning: Meaning) -> Section:
+def _section(item: Finding, diagnosis: Diagnosis) -> Section:
     blocks: list[Block] = [Text(item.message), Text(item.explanation)]
     remedy = KINDS[item.kind].repair
     if remedy is not None:
         blocks.append(Text(f"--fix: {remedy}{f' ({item.fixable:,} of {item.count:,})' if item.fixable else ''}."))
-    blocks += [figure for example in item.examples if (figure := _figure(example, meaning))]
+    blocks += [figure for example in item.examples if (figure := _figure(example, diagnosis))]
     told = " ".join([item.message, *(block.caption for block in blocks if isinstance(block, Figure))])
     if not all(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told) for name in item.files[:_LISTED]):
         more = f" and {item.count - _LISTED:,} more in {DOCTOR_JSON}" if item.count > _LISTED else ""
@@ -159,16 +159,16 @@ def _section(item: Finding, meaning: Meaning) -> Section:
     return Section(f"{item.severity.capitalize()}: {words[0].lower()}{words[1:]}", tuple(blocks))
 
 
-def _figure(example: Example, meaning: Meaning) -> Figure | None:
+def _figure(example: Example, diagnosis: Diagnosis) -> Figure | None:
     """The files of an example in a row, and what lies around its spot, enlarged. None where a file went away."""
     panels: list[Pixels] = []
     titles: list[str] = []  # what it is; its name stands in the caption
     try:
         for path in example.pictures:
-            panels.append(read_image(path))
+            panels.append(read_image(path, diagnosis.picture_max))
             titles.append("picture")
         for path in example.labels:
-            panels.append(_colored(path, meaning))
+            panels.append(_colored(path, diagnosis.meaning))
             titles.append("label map")
     except DataError:
         return None

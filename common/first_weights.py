@@ -42,6 +42,8 @@ def make_network(config: TrainConfig, dataset: Dataset, *, offline: bool) -> tup
         ignore_index=dataset.ignore_index,
         preprocessing=preprocessing,
     )
+    if dataset.picture_max is not None:
+        spec = spec.replace(input={"picture_max": dataset.picture_max})
     if filled is not None:
         _unfold(model, spec, dataset, filled)
     return model, spec.replace(provenance={"dataset": "/".join(Path(dataset.source).parts[-2:])})

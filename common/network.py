@@ -185,10 +185,12 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
     """
     path = _keras_file(options)
     spec = find_spec(path) if options.model_path is None else load_spec(path)
+    given = _given(options)
     if spec is None:
-        return _build(options, path)
+        model, spec = _build(options, path)
+        return model, given.apply(spec)
     _check_type(options, spec, path)
-    spec = spec.replace(classes=agreed_classes(spec, options.classes_path).classes)
+    spec = given.apply(spec).replace(classes=agreed_classes(spec, options.classes_path).classes)
     model = keras_engine.load_model(path)
     if not _is_changed(spec, options):
         return model, spec

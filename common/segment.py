@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common import inference_flags, video, window
-from common.cli import report
+from common.cli import report, warn
 from common.console import ConsoleProgress
 from common.network import open_runtime
 from common.pictures import find_pictures
 from common.results import ResultFolder, Results, ResultWindow, shares_text
 from common.runs import check_output_folder
 from deeplabv3p import visualize
-from deeplabv3p.data.decode import read_image
+from deeplabv3p.data.decode import Oddities, read_image
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.inference import InferenceOptions, predict, protocol
 from deeplabv3p.progress import Progress, silent
@@ -41,10 +41,14 @@ def segment_pictures(options: argparse.Namespace) -> None:
         inference = inference_flags.options_from(options, runtime.spec)
         print(protocol(runtime, inference), flush=True)
         classes = runtime.spec.classes
+        oddities = Oddities(runtime.spec.input.picture_max, sure=options.picture_max is not None)
         results: Results = ResultWindow(classes) if folder is None else ResultFolder(folder, classes)
         bar = ConsoleProgress("segment", "pictures") if len(paths) > 1 else contextlib.nullcontext(silent)
         with bar as progress:
-            unreadable = _segment_all(runtime, inference, paths or _typed_pictures(), results, progress, len(paths))
+            pictures = paths or _typed_pictures()
+            unreadable = _segment_all(runtime, inference, pictures, results, progress, len(paths), oddities)
+    for line in oddities.lines():
+        warn(line)
     if paths and unreadable:
         raise DataError(f"{unreadable} of {len(paths)} pictures could not be read.")
 
@@ -56,13 +60,15 @@ def _segment_all(
     results: Results,
     progress: Progress,
     total: int,
+    oddities: Oddities,
 ) -> int:
     """Segment one picture after the other. One that cannot be read is reported and the rest goes on; returns how many
     those were."""
+    white = runtime.spec.input.picture_max
     unreadable = 0
     for done, path in enumerate(paths, 1):
         try:
-            image = read_image(path)
+            image = read_image(path, white, oddities)
         except DataError as error:
             if total == 1:
                 raise

@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     flag("--output_kind", choices=get_args(OutputKind), help="what comes out (default: the model's)")
     corners_help = "corner pixels of input and output coincide (default: as in the model's own last resize)"
     flag("--align_corners", action=argparse.BooleanOptionalAction, help=corners_help)
+    cli.add_picture_max(flag, "the model's")
     flag("--input_name", metavar="NAME", help="input tensor (default: the model's, or its first)")
     flag("--output_name", metavar="NAME", help="output tensor (default: the model's, or its first)")
 

@@ -300,10 +300,11 @@ def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
     """
     classes = load_classes(without_model(values["classes_path"], values["dataset_path"]))
     folder, ignore = values["dataset_path"], values["ignore_index"]
-    samples = open_dataset(folder, values["dataset_file"], classes, ignore)
+    white = values.get("picture_max")
+    samples = open_dataset(folder, values["dataset_file"], classes, ignore, picture_max=white)
     if values["val_dataset_file"] is None:
         return split_dataset(samples, values["val_split"], values["seed"])
-    return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore)
+    return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore, picture_max=white)
 
 
 def _warn(text: str) -> None:

@@ -9,6 +9,7 @@ Coordinates count pixel centres: pixel i of an axis lies at i, and the axis span
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from deeplabv3p import sampling
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.spec import InputSpec, OutputSpec
+from deeplabv3p.spec import FULL_RANGE, InputSpec, OutputSpec
 
 IGNORE = 255
 """The label in memory of a pixel that counts for nothing, whatever number the label file used."""
@@ -53,6 +54,20 @@ def resize_image(image: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> npt.
         return image
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     return np.asarray(resized, np.uint8)
+
+
+def to_bytes(values: npt.NDArray[np.uint16], picture_max: int) -> npt.NDArray[np.uint8]:
+    """Picture values of 16 bits as bytes: min(v, picture_max) · 256 // (picture_max + 1), any shape.
+
+    For a camera of b bits (picture_max 2^b − 1) these are its upper 8 bits; for 65535 the upper byte.
+    """
+    return np.asarray(_byte_table(picture_max)[values], np.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def _byte_table(picture_max: int) -> npt.NDArray[np.uint8]:
+    values = np.minimum(np.arange(FULL_RANGE + 1, dtype=np.int64), picture_max)
+    return np.asarray(values * 256 // (picture_max + 1), np.uint8)
 
 
 def normalize(image: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:

@@ -23,6 +23,8 @@ SCHEMA_VERSION = 1
 SIDECAR_SUFFIX = ".spec.json"
 MAX_BYTES = 1 << 20
 """Of a spec: 255 classes with long names are a tenth of it."""
+FULL_RANGE = 65535
+"""The largest value that 16 bits can hold."""
 
 Task = Literal["segmentation", "classification"]
 Layout = Literal["NHWC", "NCHW"]
@@ -67,7 +69,9 @@ class InputSpec:
 
     ``size_hw`` is null for any size, then bounded by ``max_side`` (pixels). ``mean``, ``std`` and ``pad_value`` are in
     picture units (0 to 255), in the order of ``color``; the tensor holds (x − mean) / std. ``scale`` and ``zero_point``
-    quantize it: q = round(x / scale) + zero_point, null where the input is float.
+    quantize it: q = round(x / scale) + zero_point, null where the input is float. ``picture_max`` is the value of white
+    in picture files of 16 bits a channel: 4095 where a camera has 12 bits (:func:`deeplabv3p.pixels.to_bytes`). JSON
+    has it only where it is not 65535, so that earlier readers open all other files.
     """
 
     name: str
@@ -83,6 +87,7 @@ class InputSpec:
     resize: Resize
     pad_value: float
     interpolation: Literal["bilinear"]
+    picture_max: int = dataclasses.field(default=FULL_RANGE, metadata={"optional": True})
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -184,7 +189,7 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON-ready dicts and lists, in the order of the schema."""
-        return typing.cast(dict[str, Any], _plain(dataclasses.asdict(self)))
+        return typing.cast(dict[str, Any], _plain(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "spec") -> ModelSpec:
@@ -263,10 +268,16 @@ def _read_object(kind: Any, value: Any, key: str) -> Any:
     for name in value:
         if name not in hints:
             raise _SpecError(f"unknown key '{prefix}{documents.shown(name)}'. Known here: {', '.join(hints)}.")
+    optional = {field.name for field in dataclasses.fields(kind) if _is_optional(field)}
     for name in hints:
-        if name not in value:
+        if name not in value and name not in optional:
             raise _SpecError(f"missing key '{prefix}{name}'.")
-    return kind(**{name: _read(hint, value[name], prefix + name) for name, hint in hints.items()})
+    return kind(**{name: _read(hint, value[name], prefix + name) for name, hint in hints.items() if name in value})
+
+
+def _is_optional(field: dataclasses.Field[Any]) -> bool:
+    """Whether JSON leaves a field out where it has its default. A default alone does not make it so."""
+    return bool(field.metadata.get("optional"))
 
 
 _LARGEST = 1 << 63  # whole numbers from here on are in no tensor and in no C++ program
@@ -285,6 +296,8 @@ def _check_meaning(spec: ModelSpec) -> None:
     need(size is None or min(size) > 0, "input.size_hw", "positive sizes or null", size)
     need(side is None or side > 0, "input.max_side", "a positive size or null", side)
     need(min(spec.input.std) > 0, "input.std", "positive numbers", spec.input.std)
+    white = spec.input.picture_max
+    need(1 <= white <= FULL_RANGE, "input.picture_max", f"1 to {FULL_RANGE}", white)
     need(spec.output.stride > 0, "output.stride", "a positive number", spec.output.stride)
     stride = spec.model.output_stride
     need(stride is None or stride > 0, "model.output_stride", "a positive number or null", stride)
@@ -309,8 +322,9 @@ def _check_meaning(spec: ModelSpec) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return {f.name: _plain(item) for f, item in fields if not (_is_optional(f) and item == f.default)}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

@@ -77,6 +77,7 @@ def specs(draw):
             resize=draw(st.sampled_from(["stretch", "fit", "pad", "crop", "window"])),
             pad_value=draw(numbers),
             interpolation="bilinear",
+            picture_max=draw(st.just(65535) | st.integers(1, 65535)),
         ),
         output=OutputSpec(
             name=draw(texts),
@@ -339,3 +340,23 @@ def test_any_value_anywhere_reads_or_raises_data_error(key, value):
     except DataError:
         return
     assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+# --- a key that is only there where it says something
+
+
+def test_the_range_of_pictures_is_in_json_only_where_it_is_not_16_bits(data):
+    spec = ModelSpec.from_dict(data)
+    assert spec.input.picture_max == 65535
+    assert "picture_max" not in spec.to_json()
+    assert "picture_max" not in ModelSpec.from_dict(data | {"input": data["input"] | {"picture_max": 65535}}).to_json()
+    deep = spec.replace(input={"picture_max": 4095})
+    assert ModelSpec.from_json(deep.to_json()) == deep
+    assert deep.to_dict()["input"]["picture_max"] == 4095
+
+
+@pytest.mark.parametrize("value", [0, -1, 65536, 4095.0, "4095", None, True])
+def test_a_range_that_is_none_is_refused(data, value):
+    data["input"]["picture_max"] = value
+    with pytest.raises(DataError, match=r"'input\.picture_max' is"):
+        ModelSpec.from_dict(data)

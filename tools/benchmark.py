@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from deeplabv3p.evaluation.score import open_engines
     from deeplabv3p.inference import protocol
 
-    image = read_image(options.image)
     artifact, own_spec = find_artifact(options.model_path, options)
     spec = with_size(own_spec, options.model_input_shape, artifact.path)
+    image = read_image(options.image, spec.input.picture_max)
     how = inference_flags.options_from(options, spec)
     workers = options.workers if options.api == "async" else 1
     with contextlib.ExitStack() as opened:

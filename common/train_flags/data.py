@@ -24,4 +24,5 @@ def add(group: argparse._ArgumentGroup) -> None:
     )
     ignore_help = "number in the label files that is neither trained on nor scored, 0 to 65535"
     add("--ignore_index", type=cli.integer(0, 65535), default=255, metavar="LABEL", help=ignore_help)
+    cli.add_picture_max(add, "65535")
     add("--threads", type=cli.integer(1, 256), default=2, metavar="N", help="threads that decode and augment")

@@ -7,16 +7,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from deeplabv3p.data.classes import ClassList
-from deeplabv3p.data.decode import Picture, dataset_reading, is_turned, read_image, read_label
+from deeplabv3p.data.decode import Oddities, Picture, dataset_reading, is_turned, read_image, read_label
 from deeplabv3p.data.palettes import BY_ITSELF, Reading
 from deeplabv3p.errors import DataError, UsageError
-from deeplabv3p.spec import ClassInfo, ignored_class
+from deeplabv3p.spec import FULL_RANGE, ClassInfo, ignored_class
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -37,7 +37,10 @@ class Sample:
 @dataclass(frozen=True)
 class Dataset:
     """Samples and what their labels mean. ``ignore_index`` is the number in the label files (None: there is none);
-    in memory it is ``pixels.IGNORE``. ``source`` names the list to people, ``reading`` says what palettes mean."""
+    in memory it is ``pixels.IGNORE``. ``source`` names the list to people, ``reading`` says what palettes mean.
+    ``picture_max`` is the value of white in pictures of 16 bits a channel, None where nobody says so: 65535.
+    ``oddities``, where there are such, are told about pictures that can be used with reservations, which are refused
+    otherwise."""
 
     root: Path
     samples: tuple[Sample, ...]
@@ -45,6 +48,8 @@ class Dataset:
     ignore_index: int | None
     source: str
     reading: Reading = BY_ITSELF
+    picture_max: int | None = None
+    oddities: Oddities | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,7 +74,7 @@ class Dataset:
             DataError: a file is missing or damaged, a label value is out of range, or the sizes differ.
         """
         sample = self.samples[index]
-        image = read_image(sample.image)
+        image = read_image(sample.image, self.picture_max or FULL_RANGE, self.oddities)
         label = self.label(sample)
         if label.shape != image.shape[:2]:
             raise DataError(describe_sizes(sample, image.shape[:2], label.shape))
@@ -85,6 +90,9 @@ def open_dataset(
     dataset_file: str | os.PathLike[str],
     class_list: ClassList,
     ignore_index: int | None,
+    *,
+    picture_max: int | None = None,
+    oddities: Oddities | None = None,
 ) -> Dataset:
     """Find the samples that a list file names.
 
@@ -98,6 +106,8 @@ def open_dataset(
         dataset_file: the list; a path, or one relative to ``dataset_path``.
         class_list: the classes.
         ignore_index: the number that means ignore in the label files, 0 to 65535, or None.
+        picture_max: the value of white in pictures of 16 bits a channel.
+        oddities: is told about odd pictures, which are refused without it.
 
     Raises:
         DataError: the folder or list is missing, the list is empty, not text or holds a name twice, files are missing
@@ -131,7 +141,8 @@ def open_dataset(
     else:
         raise DataError(f"{root} holds {LAYOUTS_TEXT}, and the lines of {list_path} are not 'image label' pairs.")
     reading = dataset_reading(maps, class_list, ignore_index) if class_list.classes else BY_ITSELF
-    return Dataset(root, tuple(samples), class_list, ignore_index, os.fspath(dataset_file), reading)
+    source = os.fspath(dataset_file)
+    return Dataset(root, tuple(samples), class_list, ignore_index, source, reading, picture_max, oddities)
 
 
 def find_layout(root: Path) -> tuple[str, str] | None:

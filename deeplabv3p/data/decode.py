@@ -6,7 +6,6 @@ import contextlib
 import functools
 import io
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from deeplabv3p.data.classes import VOID_COLOR, ClassList
+from deeplabv3p.data.depth import decode_deep, is_deep, likely_white, looks_like, scaled
 from deeplabv3p.data.palettes import (
     BY_ITSELF,
     Color,
@@ -28,8 +28,10 @@ from deeplabv3p.data.palettes import (
     is_plain,
     read_by_color,
 )
+from deeplabv3p.data.whole import JPEG_SIGNATURE, PNG_SIGNATURE, check_jpeg, check_png, jpeg_ends_early
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
+from deeplabv3p.spec import FULL_RANGE
 
 Picture = npt.NDArray[np.uint8]
 PathLike = str | os.PathLike[str]
@@ -37,37 +39,106 @@ PathLike = str | os.PathLike[str]
 # What a decoder complains about is raised as DataError here; OpenCV's own lines would tear the progress display.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_NAMED = 5  # files in a sentence
 _EXIF_ORIENTATION = 0x0112
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # the colour types of PNG
 _GREY_STEP = 8  # values closer than this are no steps of grey
 _LOOKED_AT = 32  # label maps of a dataset
 
 
-def read_image(path: PathLike) -> Picture:
+class Oddities:
+    """What is odd about pictures that are used all the same; several threads may tell.
+
+    Args:
+        picture_max: what the pictures are read with.
+        sure: whether the user said so: then no other range is proposed.
+    """
+
+    def __init__(self, picture_max: int = FULL_RANGE, *, sure: bool = False) -> None:
+        self._picture_max, self._sure = picture_max, sure
+        self._cut: dict[str, None] = {}
+        self._largest: dict[str, int] = {}
+
+    def note_cut(self, path: PathLike) -> None:
+        """A JPEG whose last part is missing."""
+        self._cut[os.fspath(path)] = None
+
+    def note_deep(self, path: PathLike, largest: int) -> None:
+        """A picture of 16 bits, and its largest value."""
+        self._largest[os.fspath(path)] = largest
+
+    def lines(self) -> list[str]:
+        """A sentence for each kind, with its count and the first files."""
+        found = []
+        if self._cut:
+            names = list(self._cut)
+            more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+            what = "1 picture is a cut JPEG" if len(names) == 1 else f"{len(names):,} pictures are cut JPEGs"
+            first = ", ".join(names[:_NAMED])
+            found.append(f"{what}, a part of which is missing and read as grey: {first}{more}.")
+        largest = list(self._largest.values())
+        white = None if self._sure else likely_white(largest, self._picture_max)
+        if white is not None:
+            found.append(f"{looks_like(largest, self._picture_max, white)}.")
+        return found
+
+
+def read_image(path: PathLike, picture_max: int = FULL_RANGE, oddities: Oddities | None = None) -> Picture:
     """Read a photograph of any kind OpenCV knows.
 
     Grey becomes three equal channels, alpha is dropped, 16 bits become 8, the EXIF orientation is applied.
+
+    Args:
+        path: the file.
+        picture_max: the value of white in files of 16 bits a channel (:func:`deeplabv3p.pixels.to_bytes`).
+        oddities: is told about pictures that can be used with reservations. Without it, these are refused.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        DataError: the file is missing, truncated or damaged, or is no picture.
+        DataError: the file is missing, truncated or damaged, is no picture, or has values beyond ``picture_max``.
     """
     data = _read(path)
-    if data.startswith(_JPEG_SIGNATURE):
-        _check_jpeg(data, path)
-    elif data.startswith(_PNG_SIGNATURE):
-        _check_png(data, path)
+    is_jpeg = data.startswith(JPEG_SIGNATURE)
+    if is_jpeg:
+        check_jpeg(data, path)
+    elif data.startswith(PNG_SIGNATURE):
+        check_png(data, path)
+    deep = not is_jpeg and is_deep(data)
+    values = decode_deep(data) if deep and picture_max != FULL_RANGE else None
+    image = _decode(data) if values is None else scaled(values, picture_max, path)
+    if image is None:
+        raise DataError(f"{path} cannot be decoded as a picture: it is damaged or of an unknown kind. Replace it.")
+    if deep and oddities is not None:
+        oddities.note_deep(path, _largest(data) if values is None else int(values.max()))
+    if is_jpeg and jpeg_ends_early(data, image):
+        if oddities is None:
+            raise DataError(f"{path} is a truncated JPEG: a part of its picture is missing. Copy it again.")
+        oddities.note_cut(path)
+    return image
+
+
+def largest_value(path: PathLike) -> int | None:
+    """The largest value of a picture of 16 bits a channel; None for other files and those that cannot be read."""
+    try:
+        data = _read(path)
+    except DataError:
+        return None
+    return _largest(data) if is_deep(data) else None
+
+
+def _largest(data: bytes) -> int:
+    values = decode_deep(data)
+    return FULL_RANGE if values is None else int(values.max())
+
+
+def _decode(data: bytes) -> Picture | None:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(f"{path} cannot be decoded as a picture: it is damaged or of an unknown kind. Replace it.")
-    return np.asarray(image, np.uint8)
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
 
 
 def image_size(path: PathLike) -> tuple[int, int]:
@@ -182,9 +253,9 @@ class _Stored:
 
 def _stored(path: PathLike) -> _Stored:
     data = _read(path)
-    if not data.startswith(_PNG_SIGNATURE):
+    if not data.startswith(PNG_SIGNATURE):
         raise DataError(f"{path} is not a PNG file. Label maps must be PNG, which keeps every value.")
-    entries = _check_png(data, path)
+    entries = check_png(data, path)
     return _Stored(data, data[25], data[24], _colors_in(entries) if data[25] == _PALETTE else ())
 
 
@@ -248,51 +319,6 @@ def _header(path: PathLike) -> tuple[int, int, bool]:
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} has a damaged header ({error}). Replace it.") from None
     return width, height, turned
-
-
-def _check_jpeg(data: bytes, path: PathLike) -> None:
-    """Require the end marker after the start of the scan: some decoders fill what is missing with grey, silently.
-
-    Thumbnails inside the headers have end markers of their own, so the headers are walked, not searched.
-    """
-    position = 2
-    while True:
-        position = data.find(b"\xff", position)
-        while 0 <= position < len(data) and data[position] == 0xFF:  # fill bytes may precede a marker
-            position += 1
-        if position < 0 or position + 3 > len(data):
-            break
-        marker = data[position]
-        if marker == 0xDA:
-            if data.find(b"\xff\xd9", position) >= 0:
-                return
-            break
-        alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8
-        position += 1 if alone else 1 + int.from_bytes(data[position + 1 : position + 3], "big")
-    raise DataError(f"{path} is a truncated JPEG: its end is missing. Copy it again.")
-
-
-def _check_png(data: bytes, path: PathLike) -> bytes:
-    """Walk the chunks to IEND and check each one's sum, so that no decoder gets to guess what is missing. Returns the
-    palette's bytes, none if there is none."""
-    position = len(_PNG_SIGNATURE)
-    palette = b""
-    view = memoryview(data)
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(view[position : position + 4], "big")
-        name = bytes(view[position + 4 : position + 8])
-        if end + 4 > len(data):
-            break
-        intact = zlib.crc32(view[position + 4 : end]) == int.from_bytes(view[end : end + 4], "big")
-        misplaced = position == len(_PNG_SIGNATURE) and (name, end) != (b"IHDR", position + 21)
-        if misplaced or not intact:
-            raise DataError(f"{path} is a damaged PNG. Copy it again.")
-        if name == b"IEND":
-            return palette
-        if name == b"PLTE":
-            palette = bytes(view[position + 8 : end])
-        position = end + 4
-    raise DataError(f"{path} is a truncated PNG: its end is missing. Copy it again.")
 
 
 def _from_numbers(raw: npt.NDArray[np.generic], path: PathLike, count: int, ignore: int | None) -> Picture:

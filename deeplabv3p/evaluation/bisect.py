@@ -90,7 +90,7 @@ def find_departure(
     if reference.runtime != "keras":
         raise UsageError("layers can be compared with a Keras reference only")
     network = Network.open(reference.path, reference_spec, picture)
-    tensor, _ = prepare(read_image(picture), spec.input)
+    tensor, _ = prepare(read_image(picture, spec.input.picture_max), spec.input)
     inside = open_inside(artifact)
     tolerance = TOLERANCES[precision]
     if inside is not None:
@@ -131,7 +131,7 @@ class Network:
         from deeplabv3p.models.walk import run, walk
 
         model = fold_batch_norms(keras_engine.load_model(path))
-        tensor, _ = prepare(read_image(picture), spec.input)
+        tensor, _ = prepare(read_image(picture, spec.input.picture_max), spec.input)
         outputs: dict[str, Array] = {}
         kinds, parents = {}, {}
         makers: dict[int, str] = {}
@@ -228,7 +228,8 @@ class Cuts:
             reference = ArtifactRef(path, self._artifact.runtime, self._artifact.device)
             runtime = open_artifact(reference, spec=written.spec)
             try:
-                tensor, _ = prepare(read_image(self._picture), written.spec.input)
+                taken = written.spec.input
+                tensor, _ = prepare(read_image(self._picture, taken.picture_max), taken)
                 values = float_output(runtime.run(tensor[None])[0], written.spec.output)
             finally:
                 runtime.close()

@@ -78,7 +78,7 @@ def calibration_tensors(
 
     def start() -> Iterator[npt.NDArray[np.float32]]:
         for path in paths:
-            tensor, _ = prepare(read_image(path), wanted)
+            tensor, _ = prepare(read_image(path, wanted.picture_max), wanted)
             yield np.asarray(tensor[None], np.float32)
 
     return start

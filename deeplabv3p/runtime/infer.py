@@ -13,6 +13,7 @@ from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.fit import split
 from deeplabv3p.spec import (
+    FULL_RANGE,
     SCHEMA_VERSION,
     SYMMETRIC,
     ClassInfo,
@@ -47,6 +48,7 @@ class Given:
     resize: Resize | None = None
     output_kind: OutputKind | None = None
     align_corners: bool | None = None
+    picture_max: int | None = None
     input_name: str | None = None
     output_name: str | None = None
 
@@ -67,6 +69,7 @@ _PLACES = {
     "resize": ("input", "resize"),
     "output_kind": ("output", "kind"),
     "align_corners": ("output", "align_corners"),
+    "picture_max": ("input", "picture_max"),
     "input_name": ("input", "name"),
     "output_name": ("output", "name"),
 }
@@ -124,6 +127,7 @@ def infer_spec(
             resize=resize,
             pad_value=127.5,
             interpolation="bilinear",
+            picture_max=given.picture_max or FULL_RANGE,
         ),
         output=OutputSpec(
             name=output.name,
@@ -150,9 +154,10 @@ def describe(spec: ModelSpec) -> str:
         size = f"own size up to {item.max_side}"
     quantized = "" if item.scale is None else f" (scale {item.scale:.6g}, zero point {item.zero_point})"
     pixels = f"mean {_triple(item.mean)}, std {_triple(item.std)}"
+    white = "" if item.picture_max == FULL_RANGE else f", 16-bit pictures to {item.picture_max}"
     corners = ", align_corners" if spec.output.align_corners else ""
     return (
-        f"input '{item.name}' {item.dtype}{quantized} {item.layout} {item.color}, {size}, {pixels}; "
+        f"input '{item.name}' {item.dtype}{quantized} {item.layout} {item.color}, {size}, {pixels}{white}; "
         f"output '{spec.output.name}' {spec.output.kind} of {spec.num_classes} classes {spec.output.layout}, "
         f"stride {spec.output.stride}{corners}"
     )

@@ -57,7 +57,7 @@ def _read(mode: str, paths: list[Path]) -> list[Verdict]:
             verdicts.append(rest)
             continue
         height, width = map(int, rest.split())
-        shape, dtype = ((height, width, 3), np.uint8) if mode == "picture" else ((height, width), np.uint16)
+        shape, dtype = ((height, width, 3), np.uint8) if mode.startswith("picture") else ((height, width), np.uint16)
         verdicts.append(np.fromfile(path.with_suffix(".raw"), dtype).reshape(shape))
     return verdicts
 
@@ -242,9 +242,7 @@ def _all_jpeg_kinds() -> list[bytes]:
         files.append(_with_app1(plain, b"Exif\0\0" + _exif(6, entries=[entry])))
     files += [_with_app1(plain, b"Exif\0\0" + _exif(6)[:cut]) for cut in (0, 1, 5, 9, 12, 18, 19, 20)]
     files.append(plain[:-2] + _with_app1(b"\xff\xd8", b"Exif\0\0" + _exif(6))[2:] + b"\xff\xd9")
-    start = plain.index(b"\xff\xda")
-    files += [plain[: start + 300] + b"\xff\xd9", plain + b"after the end"]
-    return files
+    return [*files, plain + b"after the end"]
 
 
 # What both read
@@ -306,6 +304,7 @@ def _refused_pictures() -> dict[str, bytes]:
         "text": b"no picture",
         "short PNG": png[:-4],
         "short JPEG": jpeg[:-2],
+        "half a JPEG": jpeg[: jpeg.index(b"\xff\xda") + 300] + b"\xff\xd9",
         "no scan": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
         "checksum": bytes(checksum),
         "signature only": SIGNATURE,
@@ -505,3 +504,41 @@ def test_overlays_are_those_of_python(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         np.fromfile(out, np.uint8).reshape(image.shape), tint(image, label, palette(classes), 0.5)
     )
+
+
+# Pictures of 16 bits that hold fewer, and JPEGs that end early.
+
+
+@pytest.mark.parametrize("picture_max", [1, 255, 1023, 4095, 10000, 16383, 65535])
+def test_picture_max(tmp_path, picture_max):
+    kinds = [_png(_samples(16, kind), 16, kind) for kind in (GREY, RGB, GREY_ALPHA, RGBA)]
+    within = [np.minimum(_samples(16, kind), picture_max).astype(np.uint16) for kind in (GREY, RGB)]
+    every = (np.arange(1 << 16).reshape(256, 256, 1) % (picture_max + 1)).astype(np.uint16)
+    kinds += [_png(values, 16, GREY if values.shape[2] == 1 else RGB) for values in (*within, every)]
+    kinds += [_png(_samples(8, RGB), 8, RGB)]
+    paths = _store(tmp_path, kinds)
+    verdicts = _read(f"picture:{picture_max}", paths)
+    for path, found in zip(paths, verdicts, strict=True):
+        expected = _python(lambda file: read_image(file, picture_max), path)
+        assert type(found) is type(expected), (found, expected)
+        assert np.array_equal(found, expected) if isinstance(found, np.ndarray) else found == expected
+
+
+def test_remarks(tmp_path):
+    data = io.BytesIO()
+    Image.fromarray(_photo(90, 120)).save(data, "JPEG", quality=90)
+    whole = data.getvalue()
+    data = io.BytesIO()
+    Image.fromarray(_photo(90, 120)).save(data, "JPEG", quality=90, progressive=True)
+    slow = data.getvalue()
+    end = b"\xff\xd9"
+    cuts = [file[: len(file) * share // 10] + end for file in (whole, slow) for share in (4, 6, 9)]
+    deep = _png(np.full((4, 4, 3), 4000, np.uint16), 16, RGB)
+    files = [whole, slow, *cuts, deep, _png(_samples(8, RGB), 8, RGB)]
+    paths = _store(tmp_path, files)
+    lines = _run("remarks", *(word for path in paths for word in (path, path)))
+    assert lines == ["ok 0 -1"] * 2 + ["ok 1 -1"] * len(cuts) + ["ok 0 4000", "ok 0 -1"]
+    refused = _read("picture", paths)
+    for path, verdict in zip(paths, refused, strict=True):
+        expected = _python(read_image, path)
+        assert verdict == expected if isinstance(verdict, str) else np.array_equal(verdict, expected)

@@ -33,6 +33,7 @@ def lines(spec):
         *(spec.model.name, taken.name, *(taken.size_hw or ()), taken.max_side),
         *(codes[taken.layout], dtypes.index(taken.dtype), codes[taken.color], *taken.mean, *taken.std),
         *(taken.scale, taken.zero_point, rules.index(taken.resize), taken.pad_value),
+        taken.picture_max,
         *(given_out.name, codes[given_out.layout], kinds.index(given_out.kind), given_out.stride),
         *(int(given_out.align_corners), given_out.scale, given_out.zero_point),
     ]

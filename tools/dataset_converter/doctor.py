@@ -62,6 +62,7 @@ def _examine(options: argparse.Namespace, dataset: Path, lists: Sequence[Path], 
             lists=lists,
             classes_path=classes_path,
             ignore_index=None if options.ignore_index == cli.NO_LABEL else options.ignore_index,
+            picture_max=options.picture_max,
             threads=options.threads,
             progress=progress,
         )
@@ -86,6 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--classes_path", type=Path, metavar="FILE", help=classes_help)
     ignore_help = f"label number that counts for nothing, as in train.py; {cli.NO_LABEL}: there is none"
     add("--ignore_index", type=cli.label_or_none, default=255, metavar="LABEL", help=ignore_help)
+    cli.add_picture_max(add, "65535; a finding where that looks wrong")
     add("--output_path", type=Path, metavar="DIR", help="folder for doctor.json and report.html with example crops")
     add("--fix", type=Path, metavar="DIR", help="write a repaired copy into this new folder, and say what was done")
     add("--threads", type=cli.integer(1, 256), default=2, metavar="N", help="threads that decode")

@@ -49,7 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     artifact, spec = find_artifact(options.model_path, options)
     spec, class_list = agreed_spec(spec, options, artifact.path)
     how = inference_flags.options_from(options, spec)
-    dataset = open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index)
+    dataset = open_dataset(
+        options.dataset_path,
+        options.dataset_file,
+        class_list,
+        spec.ignore_index,
+        picture_max=spec.input.picture_max,
+    )
     with contextlib.closing(open_artifact(artifact, threads=options.threads, spec=spec)) as runtime:
         protocol_text = protocol(runtime, how)
         print(described(spec.classes, options.classes_path, options.dataset_path))

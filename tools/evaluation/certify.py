@@ -49,9 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = with_own(options)
     artifact, own_spec = find_artifact(options.reference, _flags_for(options.reference, options))
     spec, class_list = agreed_spec(own_spec, options, artifact.path)
-    dataset = _limited(
-        open_dataset(options.dataset_path, options.dataset_file, class_list, spec.ignore_index), options.limit
+    whole = open_dataset(
+        options.dataset_path,
+        options.dataset_file,
+        class_list,
+        spec.ignore_index,
+        picture_max=spec.input.picture_max,
     )
+    dataset = _limited(whole, options.limit)
     reference = given(artifact, spec)
     others: list[Candidate | Row] = [given(*find_artifact(text, _flags_for(text, options))) for text in options.others]
     print(described(spec.classes, options.classes_path, options.dataset_path))

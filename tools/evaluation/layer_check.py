@@ -115,7 +115,7 @@ def _activations(model: Any, spec: ModelSpec, options: argparse.Namespace, folde
     from deeplabv3p.csv_text import to_csv
     from deeplabv3p.data.decode import read_image
 
-    tensor, _ = pixels.prepare(read_image(options.image), spec.input)
+    tensor, _ = pixels.prepare(read_image(options.image, spec.input.picture_max), spec.input)
     values = activations(model, options.layer, tensor[None])
     channels = channel_figures(values)
     print(_channel_summary(options.layer, values.shape, channels))

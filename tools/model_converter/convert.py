@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             classes_path=options.classes_path,
             model_input_shape=options.model_input_shape,
             output_stride=options.output_stride,
+            picture_max=options.picture_max,
             check=options.check,
         )
     )
@@ -123,6 +124,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add("--model_input_shape", type=cli.size_hw, metavar="HxW", help="build it again at this input size, in pixels")
     stride_help = "build it again at this output stride, input pixels per pixel of the features"
     add("--output_stride", type=int, choices=OUTPUT_STRIDES, help=stride_help)
+    cli.add_picture_max(add, "the model's")
 
 
 def _batch(text: str) -> int | None:

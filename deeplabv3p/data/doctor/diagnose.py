@@ -22,10 +22,11 @@ from deeplabv3p.data.doctor.lists import list_findings, usable
 from deeplabv3p.data.doctor.presence import presence_findings
 from deeplabv3p.data.doctor.readings import decided
 from deeplabv3p.data.doctor.record import Record, look
-from deeplabv3p.data.doctor.samples import sample_findings
+from deeplabv3p.data.doctor.samples import range_findings, sample_findings
 from deeplabv3p.data.doctor.splits import split_findings
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.progress import Progress, silent
+from deeplabv3p.spec import FULL_RANGE
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Diagnosis:
     records: tuple[Record, ...]
     label_kinds: dict[int, str]
     seconds: float
+    picture_max: int = FULL_RANGE
 
     @property
     def healthy(self) -> bool:
@@ -66,6 +68,7 @@ def diagnose(
     lists: Sequence[str | os.PathLike[str]] = (),
     classes_path: str | os.PathLike[str] | None = None,
     ignore_index: int | None = 255,
+    picture_max: int | None = None,
     threads: int = 2,
     progress: Progress = silent,
 ) -> Diagnosis:
@@ -80,6 +83,8 @@ def diagnose(
         classes_path: the class list; None: the folder's own (``classes.txt`` and such), if it is there. Without one,
             values are not judged against classes.
         ignore_index: the number that counts for nothing in the files, or None.
+        picture_max: the value of white in pictures of 16 bits a channel; None: 65535, unless they say otherwise, which
+            is a finding.
         threads: how many decode.
         progress: told about samples as they are looked at.
 
@@ -98,7 +103,7 @@ def diagnose(
     inventory = take_inventory(root, [Path(path) for path in lists], classes_file)
     if not inventory.pairs:
         raise DataError(f"{root} holds no pictures and no label maps.")
-    stored = tuple(_records(inventory, class_list, ignore_index, threads, progress))
+    stored = tuple(_records(inventory, class_list, ignore_index, picture_max or FULL_RANGE, threads, progress))
     reading, records, unclear = decided(stored, class_list, ignore_index, inventory)
     meaning = Meaning(class_list, ignore_index, reading)
     meaning = replace(meaning, steps=grey_steps(records, meaning))
@@ -107,6 +112,7 @@ def diagnose(
         *list_findings(inventory),
         *sample_findings(records, inventory),
         *unclear,
+        *range_findings(records, inventory, picture_max),
         *label_findings(records, kinds, inventory, meaning),
         *presence_findings(records, kinds, inventory, meaning, named=bool(lists)),
         *split_findings(records, kinds, inventory, meaning, named=bool(lists)),
@@ -115,11 +121,18 @@ def diagnose(
         values = sorted({value for record in records if record.label for value in record.label.counts})
         some = ", ".join(map(str, values[:12])) + (", …" if len(values) > 12 else "")
         found.append(finding("no_classes", f"no class list: label values are not judged; they are {some or 'none'}."))
-    return Diagnosis(inventory, meaning, classes_file, ranked(found), records, kinds, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    white = picture_max or FULL_RANGE
+    return Diagnosis(inventory, meaning, classes_file, ranked(found), records, kinds, seconds, white)
 
 
 def _records(
-    inventory: Inventory, class_list: ClassList | None, ignore_index: int | None, threads: int, progress: Progress
+    inventory: Inventory,
+    class_list: ClassList | None,
+    ignore_index: int | None,
+    picture_max: int,
+    threads: int,
+    progress: Progress,
 ) -> Iterator[Record]:
     """The records in order. Decoding is done outside Python's lock, so threads help; few samples are on their way at a
     time, so that memory does not follow their number."""
@@ -130,7 +143,7 @@ def _records(
 
     def submit(count: int) -> None:
         for index in itertools.islice(waiting, count):
-            running.append(pool.submit(look, index, inventory.pairs[index], class_list, ignore_index))
+            running.append(pool.submit(look, index, inventory.pairs[index], class_list, ignore_index, picture_max))
 
     try:
         with warnings.catch_warnings():

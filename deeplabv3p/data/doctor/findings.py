@@ -92,6 +92,15 @@ KINDS: dict[str, Kind] = {
         "error", "Training stops at a label map that cannot be decoded to its end.", "the sample is left out"
     ),
     "huge": Kind("error", "Decoding this would fill the memory. Scale it down, or cut it.", "the sample is left out"),
+    "dark_range": Kind(
+        "error",
+        "Cameras of 10, 12 or 14 bits store them in files of 16, which are read as almost black pictures unless the "
+        "value of white is said: to doctor.py and train.py by --picture_max; the model then knows it. If the pictures "
+        "are meant to be that dark, say --picture_max 65535.",
+    ),
+    "beyond_white": Kind(
+        "error", "The pictures have values above what --picture_max says is white, so white is something else."
+    ),
     "size_differs": Kind(
         "error",
         "A label map must have its picture's height and width; anything else would label the wrong pixels.",

@@ -9,16 +9,18 @@ import cv2
 import numpy as np
 
 from deeplabv3p.data.dataset import Dataset, Sample, describe_sizes
-from deeplabv3p.data.decode import image_size
+from deeplabv3p.data.decode import image_size, largest_value
+from deeplabv3p.data.depth import likely_white, looks_like
 from deeplabv3p.data.doctor.findings import plural
 from deeplabv3p.data.doctor.labels import MOSTLY
 from deeplabv3p.data.doctor.presence import one_class_text, only_text
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
+from deeplabv3p.spec import FULL_RANGE
 
 SECONDS = 1.0
 """What it takes at most, on a disk of any speed: the sample that is due then is the last."""
-_HEADERS, _MAPS = 200, 24  # of each set: about 0.1 s and 0.1 s on one core for pictures of usual size
+_HEADERS, _MAPS, _PICTURES = 200, 24, 12  # of each set: about 0.1 s and 0.1 s on one core for pictures of usual size
 _DOCTOR = "python tools/dataset_converter/doctor.py"
 
 
@@ -33,8 +35,8 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
 
     Raises:
         DataError: a header or label map that was looked at is damaged, differs in size from its picture or holds a
-            value that is no class; the maps look like masks of 0 and 255, from which only class 0 would be learned;
-            there is one class only, or none.
+            value that is no class; pictures of 16 bits look like fewer, and nobody says what white is; the maps look
+            like masks of 0 and 255, from which only class 0 would be learned; there is one class only, or none.
     """
     until = time.monotonic() + SECONDS
     for dataset in (train_set, val_set):
@@ -42,6 +44,7 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
             sizes = image_size(sample.image), image_size(sample.label)
             if sizes[0] != sizes[1]:
                 raise DataError(describe_sizes(sample, *sizes))
+        _check_range(dataset, until)
     warnings = _check_values(train_set, until)
     shared = {sample.image for sample in train_set.samples} & {sample.image for sample in val_set.samples}
     if shared:
@@ -50,6 +53,18 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
             f"will be too good ({_DOCTOR} {train_set.root} says which)."
         )
     return tuple(warnings)
+
+
+def _check_range(dataset: Dataset, until: float) -> None:
+    """Pictures of 16 bits whose values are small would train, and score, as black ones."""
+    if dataset.picture_max is not None:
+        return
+    samples = _spaced(dataset.samples, _PICTURES, until)
+    largest = [value for sample in samples if (value := largest_value(sample.image)) is not None]
+    white = likely_white(largest)
+    if white is not None:
+        looks = looks_like(largest, FULL_RANGE, white)
+        raise DataError(f"{dataset.source}: {looks}, or --picture_max {FULL_RANGE} if they are meant to be that dark.")
 
 
 def _check_values(dataset: Dataset, until: float) -> list[str]:

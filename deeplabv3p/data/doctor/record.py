@@ -14,14 +14,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from deeplabv3p.data.classes import VOID_COLOR, ClassList, default_colors
-from deeplabv3p.data.decode import Picture, content_of, read_image, read_label
+from deeplabv3p.data.decode import Picture, content_of, largest_value, read_image, read_label
+from deeplabv3p.data.depth import BeyondWhiteError
 from deeplabv3p.data.doctor.findings import Box
 from deeplabv3p.data.doctor.inventory import Pair, content_format
 from deeplabv3p.data.doctor.twins import difference_hash
 from deeplabv3p.data.doctor.twins import thumbnail as make_thumbnail
 from deeplabv3p.data.palettes import Content
 from deeplabv3p.errors import DataError
-from deeplabv3p.spec import ClassInfo
+from deeplabv3p.spec import FULL_RANGE, ClassInfo
 
 MAX_PIXELS = 100_000_000
 """A larger picture is not decoded: it takes more than 300 MB, in each of the threads."""
@@ -47,7 +48,7 @@ _PACK = np.array([65536, 256, 1], np.int32)
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
     """A picture: size as training sees it, EXIF orientation (1: none), content format, digest of the file, hash and
-    thumbnail for comparisons."""
+    thumbnail for comparisons, and the largest value of one of 16 bits a channel."""
 
     size_hw: tuple[int, int]
     orientation: int
@@ -55,6 +56,7 @@ class PictureFacts:
     digest: bytes
     hash: int
     thumb: bytes
+    largest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class LabelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was seen of a pair. An error is the sentence of the decoder; ``huge`` names a file that was not decoded."""
+    """What was seen of a pair. An error is the sentence of the decoder; ``huge`` names a file that was not decoded;
+    ``beyond_white``: the picture is whole, but not of the range that was said."""
 
     index: int
     picture: PictureFacts | None = None
@@ -89,26 +92,29 @@ class Record:
     picture_error: str | None = None
     label_error: str | None = None
     huge: tuple[Path, ...] = ()
+    beyond_white: bool = False
 
 
-def look(index: int, pair: Pair, class_list: ClassList | None, ignore_index: int | None) -> Record:
+def look(
+    index: int, pair: Pair, class_list: ClassList | None, ignore_index: int | None, picture_max: int = FULL_RANGE
+) -> Record:
     """Decode a pair that has both files. Never raises for what a file holds."""
     assert pair.image is not None
     assert pair.label is not None
     huge = tuple(path for path in (pair.image, pair.label) if _pixels(path) > MAX_PIXELS)
     if huge:
         return Record(index, huge=huge)
-    picture, picture_error = None, None
+    picture, picture_error, beyond_white = None, None, False
     label, label_error = None, None
     try:
-        picture = _look_at_picture(pair.image)
+        picture = _look_at_picture(pair.image, picture_max)
     except DataError as error:
-        picture_error = str(error)
+        picture_error, beyond_white = str(error), isinstance(error, BeyondWhiteError)
     try:
         label = _look_at_label(pair.label, class_list, ignore_index)
     except DataError as error:
         label_error = str(error)
-    return Record(index, picture, label, picture_error, label_error)
+    return Record(index, picture, label, picture_error, label_error, beyond_white=beyond_white)
 
 
 def raw_label(path: Path) -> tuple[npt.NDArray[np.generic], Stored]:
@@ -183,8 +189,8 @@ def _is_grey(raw: npt.NDArray[np.generic]) -> bool:
     return bool((raw[..., 0] == raw[..., 1]).all() and (raw[..., 1] == raw[..., 2]).all())
 
 
-def _look_at_picture(path: Path) -> PictureFacts:
-    image = read_image(path)
+def _look_at_picture(path: Path, picture_max: int) -> PictureFacts:
+    image = read_image(path, picture_max)
     thumb = make_thumbnail(image)
     return PictureFacts(
         (image.shape[0], image.shape[1]),
@@ -193,6 +199,7 @@ def _look_at_picture(path: Path) -> PictureFacts:
         hashlib.blake2b(path.read_bytes(), digest_size=16).digest(),
         difference_hash(thumb),
         thumb.tobytes(),
+        largest_value(path),
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeplabv3p.data.dataset import IMAGE_SUFFIXES
+from deeplabv3p.data.depth import likely_white, looks_like
 from deeplabv3p.data.doctor.findings import Example, Finding, Severity, finding, plural
 from deeplabv3p.data.doctor.inventory import Inventory, content_format
 from deeplabv3p.data.doctor.record import MAX_PIXELS, Record
+from deeplabv3p.spec import FULL_RANGE
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
@@ -50,7 +52,7 @@ def sample_findings(records: Sequence[Record], inventory: Inventory) -> list[Fin
             count = f"{len(chosen):,} of {plural(total, 'picture')}:"
             found.append(finding(kind, f"{count} {message}", files, fixable=fixable, examples=shown))
 
-    damaged = [record for record in records if record.picture_error is not None]
+    damaged = [record for record in records if record.picture_error is not None and not record.beyond_white]
     if damaged:
         add("damaged_picture", damaged, f"unreadable. {damaged[0].picture_error}", show=False)
     huge = [record for record in records if record.huge]
@@ -66,6 +68,23 @@ def sample_findings(records: Sequence[Record], inventory: Inventory) -> list[Fin
     clear = [record for record in turned if not _is_unclear(record) and record.label]
     add("exif_turned", clear, "turned by EXIF, and so is the label map.")
     return [*found, *_suffixes(inventory)]
+
+
+def range_findings(records: Sequence[Record], inventory: Inventory, picture_max: int | None) -> list[Finding]:
+    """Findings about the range of pictures of 16 bits; ``picture_max`` is what white is said to be, if anything is."""
+    found = []
+    beyond = [record for record in records if record.beyond_white]
+    if beyond:
+        message = f"{len(beyond):,} of {plural(len(records), 'picture')}: {beyond[0].picture_error}"
+        found.append(finding("beyond_white", message, [_image(inventory, record) for record in beyond]))
+    deep = [record for record in records if record.picture and record.picture.largest is not None]
+    largest = [record.picture.largest or 0 for record in deep if record.picture]
+    white = likely_white(largest) if picture_max is None else None
+    if white is not None:
+        files = [_image(inventory, record) for record in deep]
+        shown = [_example(inventory, record) for record in deep[:4]]
+        found.append(finding("dark_range", f"{looks_like(largest, FULL_RANGE, white)}.", files, examples=shown))
+    return found
 
 
 def _is_unclear(record: Record) -> bool:

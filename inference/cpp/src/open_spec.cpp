@@ -26,6 +26,11 @@ std::array<float, 3> channels(const std::vector<float>& values, const char* name
 }
 
 void override_spec(ModelSpec& spec, const Options& options, std::string& notes) {
+  if (options.picture_max < 0 || options.picture_max > 65535) throw usage_error("picture_max is 1 to 65535.");
+  if (options.picture_max) {
+    spec.input.picture_max = options.picture_max;
+    notes += ", picture_max overridden";
+  }
   if (!options.mean.empty()) {
     spec.input.mean = channels(options.mean, "the mean");
     notes += ", mean overridden";

@@ -3,6 +3,7 @@
 // Coordinates count pixel centres: pixel i of an axis lies at i, and the axis spans -0.5 to size - 0.5.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <variant>
@@ -63,6 +64,11 @@ class Preparer {
   std::variant<Table<float>, Table<Half>, Table<std::uint8_t>, Table<std::int8_t>> table_;
   RowResizer rows_;
 };
+
+// A value of 16 bits as a byte: min(value, picture_max) * 256 / (picture_max + 1), cut to a whole number.
+inline std::uint8_t to_byte(int value, int picture_max) {
+  return static_cast<std::uint8_t>(std::min(value, picture_max) * 256 / (picture_max + 1));
+}
 
 // Copy a picture of any format as RGB without gaps, [height, width, 3], into `rgb`. Throws Error (data) for an empty
 // view, null pixels, or rows that are too short.

@@ -208,6 +208,7 @@ Status Segmenter::segment(const ImageView& picture, Result& result) noexcept {
 
 const std::vector<ClassInfo>& Segmenter::classes() const noexcept { return state_->spec.classes; }
 const std::string& Segmenter::description() const noexcept { return state_->description; }
+int Segmenter::picture_max() const noexcept { return state_->spec.input.picture_max; }
 int Segmenter::ignore_index() const noexcept { return state_->spec.ignore_index.value_or(-1); }
 
 std::array<int, 2> Segmenter::stretched_size() const noexcept {

@@ -101,14 +101,15 @@ class Field {
     return list();
   }
 
-  // The values of an object that has exactly these keys, in their order.
-  std::vector<Field> members(std::initializer_list<const char*> names) const {
+  // The values of an object that has exactly these keys, in their order; `optional` is a key that it may have.
+  std::vector<Field> members(std::initializer_list<const char*> names, const char* optional = nullptr) const {
     if (value_.kind != json::Kind::object) refuse("an object");
     const std::string prefix = key_.empty() ? "" : key_ + ".";
     for (const std::string& key : value_.keys) {
-      if (std::find(names.begin(), names.end(), key) != names.end()) continue;
+      if (std::find(names.begin(), names.end(), key) != names.end() || (optional && key == optional)) continue;
       std::string known;
       for (const char* name : names) known += (known.empty() ? "" : ", ") + std::string(name);
+      if (optional) known += ", " + std::string(optional);
       throw data_error(where_ + ": unknown key '" + prefix + key + "'. Known here: " + known + ".");
     }
     std::vector<Field> result;
@@ -118,6 +119,12 @@ class Field {
       result.emplace_back(*member, prefix + name, where_);
     }
     return result;
+  }
+
+  // The value of a key that an object may have.
+  std::optional<Field> member(const char* name) const {
+    const json::Value* found = value_.find(name);
+    return found == nullptr ? std::nullopt : std::optional<Field>(std::in_place, *found, key_ + "." + name, where_);
   }
 
  private:
@@ -148,7 +155,8 @@ std::optional<Quantization> read_quantization(const Field& scale, const Field& z
 
 InputSpec read_input(const Field& field) {
   const auto in = field.members({"name", "size_hw", "max_side", "layout", "dtype", "color", "mean", "std", "scale",
-                                 "zero_point", "resize", "pad_value", "interpolation"});
+                                 "zero_point", "resize", "pad_value", "interpolation"},
+                                "picture_max");
   InputSpec input;
   input.name = in[0].text();
   if (!in[1].is_null()) input.size = read_size(in[1]);
@@ -170,6 +178,7 @@ InputSpec read_input(const Field& field) {
                                         {"window", Resize::window}});
   input.pad_value = in[11].float32();
   in[12].one_of<int>({{"bilinear", 0}});
+  if (const auto white = field.member("picture_max")) input.picture_max = white->whole(1, 65535, "1 to 65535");
   return input;
 }
 

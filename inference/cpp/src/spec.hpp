@@ -40,7 +40,8 @@ struct InputSpec {
   std::array<float, 3> std_deviation{};
   std::optional<Quantization> quantization;
   Resize resize = Resize::stretch;
-  float pad_value = 0;  // in units of 0 to 255
+  float pad_value = 0;       // in units of 0 to 255
+  int picture_max = 65535;   // the value of white in picture files of 16 bits a channel
 };
 
 struct OutputSpec {

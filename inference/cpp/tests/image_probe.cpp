@@ -1,6 +1,8 @@
 // Shows pytest what the image module makes of files: tests/device/test_device_pictures.py.
 //
 //   deeplab_image_probe picture FILE OUT [FILE OUT]...   "ok HEIGHT WIDTH" and raw bytes in OUT, or "error MESSAGE"
+//   deeplab_image_probe picture:PICTURE_MAX FILE OUT [FILE OUT]...   likewise
+//   deeplab_image_probe remarks FILE OUT [FILE OUT]...   "ok CUT LARGEST" of Remarks
 //   deeplab_image_probe label FILE OUT [FILE OUT]...     likewise, with 16-bit numbers of this machine's byte order
 //   deeplab_image_probe overlay PICTURE LABEL OUT R,G,B...       raw bytes
 //   deeplab_image_probe mask LABEL OUT.png R,G,B...              write_label_png()
@@ -54,11 +56,18 @@ void show_each(const Words& words, Read read) {
 
 void run(const Words& words) {
   const std::string& mode = words.at(0);
-  if (mode == "picture") {
-    show_each(words, [](const std::string& file, const std::string& out) {
-      const Image image = read_image(file);
+  if (mode.rfind("picture", 0) == 0) {
+    const int picture_max = mode.size() > 8 ? std::stoi(mode.substr(8)) : full_range;
+    show_each(words, [picture_max](const std::string& file, const std::string& out) {
+      const Image image = read_image(file, picture_max);
       store(out, image.pixels);
       std::printf("ok %d %d\n", image.height, image.width);
+    });
+  } else if (mode == "remarks") {
+    show_each(words, [](const std::string& file, const std::string&) {
+      Remarks remarks;
+      read_image(file, full_range, &remarks);
+      std::printf("ok %d %d\n", remarks.cut, remarks.largest);
     });
   } else if (mode == "label") {
     show_each(words, [](const std::string& file, const std::string& out) {

@@ -155,7 +155,7 @@ Bytes spec(const Job& job) {
   for (const float value : input.mean) out << value << '\n';
   for (const float value : input.std_deviation) out << value << '\n';
   quantization(input.quantization);
-  out << int(input.resize) << '\n' << input.pad_value << '\n';
+  out << int(input.resize) << '\n' << input.pad_value << '\n' << input.picture_max << '\n';
   out << output.name << '\n' << int(output.layout) << '\n' << int(output.kind) << '\n' << output.stride << '\n'
       << output.align_corners << '\n';
   quantization(output.quantization);

@@ -13,6 +13,7 @@
 #include "image/write.hpp"
 #include "json_text.hpp"
 #include "modes.hpp"
+#include "oddities.hpp"
 
 namespace deeplab::tool {
 namespace {
@@ -26,6 +27,7 @@ struct Pair {
 struct Loaded {
   Image picture;
   LabelFile truth;
+  Remarks remarks;
 };
 
 std::vector<Pair> find_pairs(const Command& command) {
@@ -41,8 +43,10 @@ std::vector<Pair> find_pairs(const Command& command) {
   return pairs;
 }
 
-Loaded load(const Pair& pair) {
-  Loaded loaded{read_image(pair.picture), read_label(pair.label)};
+Loaded load(const Pair& pair, int picture_max) {
+  Loaded loaded;
+  loaded.picture = read_image(pair.picture, picture_max, &loaded.remarks);
+  loaded.truth = read_label(pair.label);
   if (loaded.truth.height != loaded.picture.height || loaded.truth.width != loaded.picture.width) {
     throw data_error(pair.label + " has another size than its picture " + pair.picture + ".");
   }
@@ -94,10 +98,13 @@ int evaluate(const Command& command) {
   if (!command.output.empty()) make_folder(command.output);
   Confusion confusion(classes.size(), ignore);
   Result result;
-  std::future<Loaded> next = std::async(std::launch::async, load, pairs[0]);
+  const int picture_max = segmenter->picture_max();
+  Oddities oddities(picture_max);
+  std::future<Loaded> next = std::async(std::launch::async, load, pairs[0], picture_max);
   for (std::size_t index = 0; index < pairs.size(); ++index) {
     const Loaded current = next.get();
-    if (index + 1 < pairs.size()) next = std::async(std::launch::async, load, pairs[index + 1]);
+    if (index + 1 < pairs.size()) next = std::async(std::launch::async, load, pairs[index + 1], picture_max);
+    oddities.add(pairs[index].picture, current.remarks);
     require(segmenter->segment(current.picture.view(), result));
     confusion.add(current.truth.numbers, result.labels, pairs[index].label);
     if (!command.output.empty()) {
@@ -105,6 +112,7 @@ int evaluate(const Command& command) {
       write_label_png(target.string(), result.labels.data(), result.height, result.width, classes);
     }
   }
+  oddities.print();
   if (command.json) {
     std::cout << scores_json(confusion, classes, pairs.size()) << '\n';
   } else {

@@ -12,7 +12,7 @@ namespace deeplab::tool {
 namespace {
 
 // Flags without a letter have numbers beyond all letters.
-enum Flag : int { spec = 256, engine, device, window, output, overlay, legend, confidence, json, list, labels, ignore, frames };
+enum Flag : int { spec = 256, engine, device, window, output, overlay, legend, confidence, json, list, labels, ignore, frames, picture_max };
 
 constexpr char short_flags[] = ":m:i:l:b:s:t:c:w:k:p:f:v:h";
 const option long_flags[] = {
@@ -42,6 +42,7 @@ const option long_flags[] = {
     {"labels", required_argument, nullptr, Flag::labels},
     {"ignore_index", required_argument, nullptr, Flag::ignore},
     {"frames", required_argument, nullptr, Flag::frames},
+    {"picture_max", required_argument, nullptr, Flag::picture_max},
     {nullptr, 0, nullptr, 0},
 };
 
@@ -142,6 +143,7 @@ void apply(Command& command, int flag, const char* value) {
       command.ignore = std::string_view(value) == "none" ? -1 : number(std::string_view(value), 0, 65535, "--ignore_index");
       break;
     case Flag::frames: command.frames = parse_frames(value); break;
+    case Flag::picture_max: options.picture_max = number(std::string_view(value), 1, 65535, "--picture_max"); break;
     default: break;
   }
 }
@@ -220,6 +222,7 @@ model:
   -b, --input_mean X[,X,X] mean in units of 0 to 255 (default: the spec's)
   -s, --input_std X[,X,X]  standard deviation likewise (default: the spec's)
       --window HxW[:SxS]   slide a window with a stride (default: the spec's)
+      --picture_max N      white in pictures of 16 bits: 4095 of a camera with 12 (default: the spec's)
 
 pictures:
   -i, --image PATH         JPEG or PNG, or a folder of these; may be given several times

@@ -18,6 +18,7 @@
 #include "image/write.hpp"
 #include "json_text.hpp"
 #include "modes.hpp"
+#include "oddities.hpp"
 #include "pixels.hpp"
 
 namespace deeplab::tool {
@@ -163,6 +164,17 @@ Image at_input_size(const Segmenter& segmenter, const Image& picture) {
   return scaled;
 }
 
+struct Loaded {
+  Image picture;
+  Remarks remarks;
+};
+
+Loaded load(const std::string& path, int picture_max) {
+  Loaded loaded;
+  loaded.picture = read_image(path, picture_max, &loaded.remarks);
+  return loaded;
+}
+
 // Probabilities as a grey picture.
 Image grey(const Result& result) {
   Image image{result.height, result.width, 3, std::vector<std::uint8_t>(result.scores.size() * 3)};
@@ -225,14 +237,20 @@ int segment_pictures(const Command& command) {
   Result result;
   std::size_t unreadable = 0;
   const auto start = std::chrono::steady_clock::now();
-  std::future<Image> next = std::async(std::launch::async, read_image, jobs[0].picture);
+  const int picture_max = segmenter->picture_max();
+  Oddities oddities(picture_max);
+  std::future<Loaded> next = std::async(std::launch::async, load, jobs[0].picture, picture_max);
   for (std::size_t index = 0; index < jobs.size(); ++index) {
     const Job& job = jobs[index];
-    std::future<Image> current = std::move(next);
-    if (index + 1 < jobs.size()) next = std::async(std::launch::async, read_image, jobs[index + 1].picture);
+    std::future<Loaded> current = std::move(next);
+    if (index + 1 < jobs.size()) {
+      next = std::async(std::launch::async, load, jobs[index + 1].picture, picture_max);
+    }
     Image picture;
     try {
-      picture = current.get();
+      Loaded loaded = current.get();
+      oddities.add(job.picture, loaded.remarks);
+      picture = std::move(loaded.picture);
     } catch (const Error& error) {
       if (jobs.size() == 1) throw;
       std::cerr << "error: " << error.what() << '\n';
@@ -254,6 +272,7 @@ int segment_pictures(const Command& command) {
     if (command.confidence) write_png(target.confidence_of(job), grey(result));
   }
   writer.finish();
+  oddities.print();
   if (command.legend) write_png(target.legend(), legend(classes, present));
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (jobs.size() > 1) {

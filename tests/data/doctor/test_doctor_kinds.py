@@ -406,7 +406,7 @@ def test_a_picture_too_large_for_the_memory_is_not_decoded(root: Path, monkeypat
 
 def test_every_kind_is_planted() -> None:
     planted = {OTHER_NAME.get(name, name) for name in PLANTERS}
-    elsewhere = {"huge", "some_masks_0_255"}
+    elsewhere = {"huge", "some_masks_0_255", "dark_range", "beyond_white"}  # two in tests/data/test_depth.py
     assert planted | elsewhere == set(KINDS)
 
 

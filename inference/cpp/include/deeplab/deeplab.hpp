@@ -81,7 +81,8 @@ struct Options {
   std::vector<float> mean;           // one or three numbers, in units of 0 to 255
   std::vector<float> std_deviation;  // likewise, above 0
   std::vector<ClassInfo> classes;
-  Window window;  // its height 0: as the spec says
+  Window window;        // its height 0: as the spec says
+  int picture_max = 0;  // the value of white in picture files of 16 bits a channel; 0: as the spec says
 
   // Without a spec file: take the input and output as the file declares them, pictures stretched to the input's size,
   // RGB, with `classes`, `mean` and `std_deviation` from above (127.5 where there are none).
@@ -118,6 +119,7 @@ class DEEPLAB_API Segmenter {
 
   const std::vector<ClassInfo>& classes() const noexcept;
   const std::string& description() const noexcept;  // one line: model, engine, input size, window, overrides
+  int picture_max() const noexcept;                 // the value of white in picture files of 16 bits a channel
   int ignore_index() const noexcept;                // number in label files that means "no class"; -1: none
   // {height, width} of the input, where it is fixed and pictures are stretched to it; else {0, 0}.
   std::array<int, 2> stretched_size() const noexcept;

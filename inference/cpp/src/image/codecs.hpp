@@ -24,8 +24,8 @@ bool is_jpeg(Bytes file);
 bool is_png(Bytes file);
 
 // Pictures as RGB, turned upright. `where` names the file in messages. Throw Error (data).
-Image decode_jpeg(Bytes file, const std::string& where);
-Image decode_png(Bytes file, const std::string& where);
+Image decode_jpeg(Bytes file, const std::string& where, Remarks* remarks);
+Image decode_png(Bytes file, const std::string& where, int picture_max, Remarks* remarks);
 LabelFile decode_png_label(Bytes file, const std::string& where);
 
 // The orientation, 1 to 8, that EXIF data (from its byte order mark on) asks for; 1 where it says nothing of use.

@@ -51,6 +51,9 @@ class JpegReader {
     errors_.emit_message = [](j_common_ptr info, int) {
       // Damaged data is a warning: what libjpeg makes of it is taken, as by OpenCV. But the file must not end early.
       if (info->err->msg_code == JWRN_JPEG_EOF) info->err->error_exit(info);
+      // A marker stood where pixels should be, and if it was the last, there are no more.
+      const bool marker = info->err->msg_code == JWRN_HIT_MARKER;
+      if (marker && self(info).info_.unread_marker == JPEG_EOI) self(info).hit_end_ = true;
     };
     progress_.progress_monitor = [](j_common_ptr info) {
       if (self(info).info_.input_scan_number <= max_scans) return;
@@ -65,6 +68,7 @@ class JpegReader {
   void read_header();
   int orientation() const;  // by the header
   Image read();             // as it is stored, after read_header()
+  bool ends_early() const;  // after read(): grey stands for what is missing
 
  private:
   static JpegReader& self(j_common_ptr info) { return *static_cast<JpegReader*>(info->client_data); }
@@ -79,6 +83,7 @@ class JpegReader {
 
   const Bytes file_;
   const std::string& where_;
+  bool hit_end_ = false;
   std::jmp_buf jump_;
   char reason_[JMSG_LENGTH_MAX] = "";
   jpeg_error_mgr errors_{};
@@ -125,6 +130,16 @@ Image JpegReader::read() {
   return image;
 }
 
+bool JpegReader::ends_early() const {
+  if (hit_end_) return true;
+  if (!info_.progressive_mode || info_.coef_bits == nullptr) return false;
+  for (int channel = 0; channel < info_.num_components; ++channel) {  // scans that refine the picture are missing
+    const int* bits = info_.coef_bits[channel];
+    if (std::any_of(bits, bits + DCTSIZE2, [](int rest) { return rest != 0; })) return true;
+  }
+  return false;
+}
+
 int JpegReader::orientation() const {
   const std::uint8_t name[] = {'E', 'x', 'i', 'f', 0, 0};
   for (const jpeg_marker_struct* marker = info_.marker_list; marker != nullptr; marker = marker->next) {
@@ -140,12 +155,16 @@ int JpegReader::orientation() const {
 
 bool is_jpeg(Bytes file) { return file.size() >= 3 && big_endian(file.data(), 3) == 0xFFD8FF; }
 
-Image decode_jpeg(Bytes file, const std::string& where) {
+Image decode_jpeg(Bytes file, const std::string& where, Remarks* remarks) {
   require_end(file, where);
   JpegReader reader(file, where);
   reader.read_header();
   const int orientation = reader.orientation();  // now: markers after the scan play no part
   Image image = reader.read();
+  if (reader.ends_early()) {
+    if (!remarks) throw data_error(where + " is a truncated JPEG: a part of its picture is missing. Copy it again.");
+    remarks->cut = true;
+  }
   turn_upright(image, orientation);
   return image;
 }

@@ -8,6 +8,7 @@
 
 #include "error.hpp"
 #include "image/codecs.hpp"
+#include "pixels.hpp"
 
 namespace deeplab {
 namespace {
@@ -141,21 +142,48 @@ std::vector<std::uint8_t> PngReader::read(std::size_t pixel_bytes, Transform tra
 
 }  // namespace
 
+namespace {
+
+constexpr std::size_t most_beyond = 100;  // one value in so many may lie above white, as in decode.py
+
+// Big-endian values of 16 bits become bytes, in place.
+void scale(std::vector<std::uint8_t>& pixels, const std::string& where, int picture_max, Remarks* remarks) {
+  const std::size_t count = pixels.size() / 2;
+  std::size_t beyond = 0;
+  int largest = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int value = pixels[2 * i] << 8 | pixels[2 * i + 1];
+    largest = std::max(largest, value);
+    beyond += value > picture_max;
+    pixels[i] = to_byte(value, picture_max);
+  }
+  if (beyond * most_beyond > count) {
+    throw data_error(where + " holds values up to " + std::to_string(largest) + ", but white is " +
+                     std::to_string(picture_max) + " (--picture_max, or the model's spec). Say what white is in these "
+                     "pictures, or use those of the camera that the model was trained for.");
+  }
+  pixels.resize(count);
+  if (remarks) remarks->largest = largest;
+}
+
+}  // namespace
+
 bool is_png(Bytes file) {
   return file.size() >= signature.size() && std::equal(signature.begin(), signature.end(), file.begin());
 }
 
-// The transformations are OpenCV's: 16 bits lose the lower 8, alpha and tRNS are dropped, gamma plays no part.
-Image decode_png(Bytes file, const std::string& where) {
+// The transformations are OpenCV's: alpha and tRNS are dropped, gamma plays no part.
+Image decode_png(Bytes file, const std::string& where, int picture_max, Remarks* remarks) {
   const Summary summary = check_png(file, where);
+  const bool deep = summary.depth == 16;
   Image image;
-  image.pixels = PngReader(file, summary, where).read(3, [](png_structp png) {
-    png_set_strip_16(png);
+  image.pixels = PngReader(file, summary, where).read(deep ? 6 : 3, [](png_structp png) {
     png_set_strip_alpha(png);
     png_set_palette_to_rgb(png);
     png_set_expand_gray_1_2_4_to_8(png);
     png_set_gray_to_rgb(png);
   });
+  if (deep) scale(image.pixels, where, picture_max, remarks);
   image.height = static_cast<int>(summary.height);
   image.width = static_cast<int>(summary.width);
   turn_upright(image, exif_orientation(summary.exif));

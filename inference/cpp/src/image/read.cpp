@@ -28,16 +28,17 @@ std::vector<std::uint8_t> read_file(const std::string& path, std::size_t most) {
   return bytes;
 }
 
-Image decode_image(const std::uint8_t* data, std::size_t size, const std::string& where) {
+Image decode_image(const std::uint8_t* data, std::size_t size, const std::string& where, int picture_max,
+                   Remarks* remarks) {
   const Bytes file(data, size);
-  if (is_jpeg(file)) return decode_jpeg(file, where);
-  if (is_png(file)) return decode_png(file, where);
+  if (is_jpeg(file)) return decode_jpeg(file, where, remarks);
+  if (is_png(file)) return decode_png(file, where, picture_max, remarks);
   throw data_error(where + " is no JPEG or PNG file. Convert it to one of them.");
 }
 
-Image read_image(const std::string& path) {
+Image read_image(const std::string& path, int picture_max, Remarks* remarks) {
   const std::vector<std::uint8_t> file = read_file(path);
-  return decode_image(file.data(), file.size(), path);
+  return decode_image(file.data(), file.size(), path, picture_max, remarks);
 }
 
 LabelFile decode_label(const std::uint8_t* data, std::size_t size, const std::string& where) {
