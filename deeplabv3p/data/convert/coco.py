@@ -39,6 +39,7 @@ from deeplabv3p.pixels import IGNORE
 
 NO_OUTLINE = "boxes without an outline ('segmentation' is empty)"
 _TOO_FEW = "polygons of fewer than 3 points"
+_MOST = 0.9
 _NO_PICTURE = "annotations of pictures that the file does not list"
 
 
@@ -76,11 +77,14 @@ def read_annotations(tree: Tree, options: Options) -> tuple[Names, list[Annotate
     dropped, counts, boxed = dict[str, Tally](), Counter[int](), Counter[int]()
     for file, content in contents.items():
         drawable[file] = _by_image(file, content, dropped.setdefault(split_of(file.name), Tally()), counts, boxed)
+    boxes, outlines = _upright_boxes(drawable)
     nothing = {number for number in boxed if not counts[number] and number in categories}
     parents = _parents(contents) - set(counts)
     listed = [categories[number] for number in sorted(categories) if number not in nothing | parents]
     names = Names(options, listed, next(iter(contents)).where)
     names.notes[:0] = _about_categories(categories, nothing, parents)
+    if outlines and boxes > _MOST * outlines:
+        names.notes.append(f"{boxes:,} of {outlines:,} outlines are upright boxes: is this a dataset of boxes?")
     found: list[Annotated] = []
     for file, content in contents.items():
         for item in sorted(content["images"], key=lambda item: take(item, "file_name", str, file.where)):
@@ -124,6 +128,19 @@ def _by_image(
             by_image[number].append(item)
             counts[category] += 1
     return by_image
+
+
+def _upright_boxes(drawable: dict[File, dict[int, list[Any]]]) -> tuple[int, int]:
+    """How many annotations are a box, drawn by its four corners, of how many: tools for boxes export them so."""
+    boxes = total = 0
+    for items in (item for by_image in drawable.values() for item in by_image.values()):
+        for item in items:
+            total += 1
+            parts = item["segmentation"]
+            corners = parts[0] if isinstance(parts, list) and len(parts) == 1 else None
+            if isinstance(corners, list) and len(corners) in {8, 10}:
+                boxes += len({str(x) for x in corners[::2]}) == 2 and len({str(y) for y in corners[1::2]}) == 2
+    return boxes, total
 
 
 def _useless(segmentation: Any) -> str | None:

@@ -32,6 +32,17 @@ class Shape:
     depth: float = 0.0
 
 
+class _Region:
+    """The pixels of a shape within its box, 8 in a byte: painting takes longer than unpacking."""
+
+    def __init__(self, box: Box, inside: npt.NDArray[np.uint8]) -> None:
+        self.box, self._shape, self._bits = box, inside.shape, np.packbits(inside)
+
+    def inside(self) -> npt.NDArray[np.bool_]:
+        count = self._shape[0] * self._shape[1]
+        return np.unpackbits(self._bits, count=count).view(bool).reshape(self._shape)
+
+
 def draw(shapes: Iterable[Shape], names: Names, order: Order, declared: Size | None, size: Size, where: str) -> Drawn:
     """The label map of shapes, uint8 [H, W], in the ``declared`` size (see :meth:`Names.canvas`), and their tally.
 
@@ -43,23 +54,23 @@ def draw(shapes: Iterable[Shape], names: Names, order: Order, declared: Size | N
     """
     label, tally = names.canvas(declared, size, where), Tally()
     everything = list(shapes)
-    on_top = np.full(label.shape, -1, np.int32)  # the number of a shape
-    areas = []
-    for number, shape in enumerate(everything):
-        box = shape.paint(on_top, number)
-        areas.append(int(np.count_nonzero(on_top[box] == number)))
-    numbers = sorted(
-        range(len(everything)), key=lambda n: (everything[n].depth, -areas[n] if order == "area" else 0)
-    )  # sorted keeps the order given otherwise
-    if numbers != list(range(len(everything))):
-        on_top.fill(-1)
-        for number in numbers:
-            everything[number].paint(on_top, number)
+    scratch: npt.NDArray[np.uint8] = np.zeros(label.shape, np.uint8)
+    areas, regions = [], []
+    for shape in everything:
+        box = shape.paint(scratch, 1)
+        areas.append(int(np.count_nonzero(scratch[box])))
+        regions.append(_Region(box, scratch[box]))
+        scratch[box] = 0
+    # sorted keeps the order given otherwise
+    numbers = sorted(range(len(everything)), key=lambda n: (everything[n].depth, -areas[n] if order == "area" else 0))
+    few = len(everything) <= np.iinfo(np.int16).max
+    on_top = np.full(label.shape, -1, np.int16 if few else np.int32)  # the number of a shape
+    for number in numbers:
+        on_top[regions[number].box][regions[number].inside()] = number
     values = np.array([names.label(shape.name) for shape in everything], np.uint8)
     drawn = on_top >= 0
     label[drawn] = values[on_top[drawn]]
     visible = np.bincount(on_top[drawn], minlength=len(everything))
-    scratch: npt.NDArray[np.uint8] = np.zeros(label.shape if everything else (0, 0), np.uint8)
     for number, shape in enumerate(everything):
         if not areas[number]:
             tally.dropped["shapes that cover no pixel (outside of the picture, or thinner than a pixel)"] += 1
@@ -69,9 +80,7 @@ def draw(shapes: Iterable[Shape], names: Names, order: Order, declared: Size | N
             tally.used[names.classes[values[number]].name] += 1
             if visible[number] <= (1 - COVERED) * areas[number]:
                 # Shapes of its own class do not take anything from it.
-                box = shape.paint(scratch, 1)
-                kept = np.count_nonzero(label[box][scratch[box] > 0] == values[number])
-                scratch[box] = 0
+                kept = np.count_nonzero(label[regions[number].box][regions[number].inside()] == values[number])
                 if kept < (1 - COVERED) * areas[number]:
                     tally.covered[names.classes[values[number]].name] += 1
     return Drawn(label, tally)

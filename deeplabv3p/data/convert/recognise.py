@@ -15,6 +15,7 @@ from deeplabv3p.data.convert.roboflow import CLASSES, MASK
 from deeplabv3p.data.convert.supervisely import is_meta
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.data.convert.via import CSV_COLUMNS, is_via
+from deeplabv3p.data.dataset import LAYOUTS
 from deeplabv3p.errors import DataError
 
 _LOOKED_AT = 3  # annotation files of a folder
@@ -115,17 +116,17 @@ def _pairs_of_folders(tree: Tree) -> Iterator[Recognised]:
         if is_picture(file.name):
             for part in PurePosixPath(file.parent).parts:
                 folders.setdefault(part.lower(), file)
-    if "images" in folders and "labels" in folders and folders["labels"].suffix.lower() == ".png":
-        yield Recognised(
-            None, "a dataset of images/ and labels/", folders["labels"].where, "train.py reads it as it is"
-        )
-    elif "images" in folders and (masks := {"masks", "mask", "annotations", "gt"} & set(folders)):
-        folder = sorted(masks)[0]
-        advice = (
-            "with a class file of colours `convert rgb_masks --labels "
-            f"{folder} --classes_path FILE` reads it, with masks of 0 and 255 or of instances `convert penn_fudan`"
-        )
-        yield Recognised(None, f"pictures in images/ and masks in {folder}/", folders[folder].where, advice)
+    for images, labels in LAYOUTS:
+        if images.lower() in folders and labels.lower() in folders:
+            advice = "train.py reads it as it is, with a list of names and a class file"
+            if labels == "masks":
+                advice += (
+                    "; where they number instances `convert penn_fudan` makes one class of them; `convert rgb_masks "
+                    f"--images {images} --labels {labels} --classes_path FILE` reads colours"
+                )
+            where = folders[labels.lower()].where
+            yield Recognised(None, f"a dataset of {images}/ and {labels}/", where, advice)
+            return
 
 
 def _head(file: File) -> bytes:

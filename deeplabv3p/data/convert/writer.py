@@ -49,6 +49,7 @@ from deeplabv3p.progress import Progress, silent
 from deeplabv3p.spec import ClassInfo
 
 _PART = ".part-"
+_SPLIT = r"[A-Za-z0-9_-]+"
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     5: lambda label: label.T,
     6: lambda label: np.rot90(label, -1),
@@ -91,6 +92,9 @@ def write_dataset(
         state: dict[str, Any] = {"format": format_name, "key": key, "complete": False}
         state["splits"] = before["splits"] if before else {}
         write_state(root, state)
+        stale = [f"{old}.txt" for old in state["splits"] if re.fullmatch(_SPLIT, old)]
+        for path in (*stale, *foreign.lists):  # lists of an earlier conversion; this one may not get to its own
+            (root / path).unlink(missing_ok=True)
         if not going_on:
             (root / JOURNAL).unlink(missing_ok=True)
         done = read_journal(root)
@@ -107,8 +111,6 @@ def write_dataset(
     outcome.tally.add(foreign.tally)
     outcome.left_out = len(skipped)
     counted, warnings = judge(outcome, foreign.classes)
-    for old in set(state["splits"]) - set(splits):  # lists of an earlier conversion into this folder
-        (root / f"{old}.txt").unlink(missing_ok=True)
     for split, listed in splits.items():
         files.write_text(root / f"{split}.txt", "".join(f"{name}\n" for name in listed))
     for path, parts in foreign.lists.items():
@@ -289,6 +291,6 @@ def _file_names(records: Sequence[Record]) -> list[str]:
             name = f"{base}_{number}"
         used.add(name.casefold())
         names.append(name)
-        if record.suffix.lower() not in IMAGE_SUFFIXES or not re.fullmatch(r"[A-Za-z0-9_-]+", record.split):
+        if record.suffix.lower() not in IMAGE_SUFFIXES or not re.fullmatch(_SPLIT, record.split):
             raise ValueError(f"{record.image.where}: suffix {record.suffix}, split {record.split}")  # a reader's bug
     return names

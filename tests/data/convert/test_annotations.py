@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from deeplabv3p.data.convert.coco import read_annotations
 from deeplabv3p.data.convert.formats import Options
+from deeplabv3p.data.convert.run import convert
 from deeplabv3p.data.convert.sources import open_tree
 from deeplabv3p.data.convert.tally import Tally
 from deeplabv3p.errors import DataError
@@ -174,6 +176,58 @@ def test_what_is_most_dropped_is_a_warning_and_little_is_a_note(tmp_path):
     assert again.notes == result.notes
 
 
+def test_outlines_that_are_all_boxes_are_said(tmp_path):
+    text = coco([drawn(1, 0, 9, 0, 9), drawn(2, 10, 20, 10, 20)])
+    result = run("mscoco2017", to_folder(tmp_path / "in", {"a.json": text, **pictures(1)}), tmp_path / "out")
+    assert "2 of 2 outlines are upright boxes: is this a dataset of boxes?" in result.notes
+    text = coco([drawn(1, 0, 9, 0, 9), {"category_id": 2, "segmentation": [[10, 10, 20, 10, 20, 20]]}])
+    result = run("mscoco2017", to_folder(tmp_path / "b", {"a.json": text, **pictures(1)}), tmp_path / "none")
+    assert not any("upright boxes" in note for note in result.notes)
+
+
+KINDS = (
+    drawn(1, 0, 9, 0, 9),
+    drawn(2, 4, 20, 4, 20),
+    BOX,
+    {**BOX, "segmentation": []},
+    {**BOX, "segmentation": [[1, 1, 2, 2]]},
+    drawn(1, 90, 99, 0, 9),
+    drawn(1, 0, 9, 4, 4),
+    drawn(2, 0, 9, 0, 9, image_id=99),
+    {"category_id": 2, "segmentation": {"size": [24, 32], "counts": [768]}},
+    {"category_id": 2, "segmentation": {"size": [24, 32], "counts": [0, 100, 668]}},
+)
+
+
+@settings(max_examples=40)
+@given(
+    chosen=st.lists(st.sampled_from(KINDS), max_size=6), order=st.sampled_from(["area", "file"]), strict=st.booleans()
+)
+def test_no_conversion_ends_well_with_nothing_but_background(tmp_path_factory, chosen, order, strict):
+    """Whatever the annotations are: either a pixel has a class and each annotation is accounted for, or it is an
+    error and there is no list."""
+    folder = tmp_path_factory.mktemp("any")
+    root = to_folder(folder / "in", {"a.json": coco(list(chosen)), **pictures(1)})
+    how = {"order": order, "min_pixels": 90 if strict else 0}
+    try:
+        result = run("mscoco2017", root, folder / "out", **how)
+    except DataError:
+        assert not (folder / "out" / "all.txt").exists()
+        return
+    assert labels_of(result, "all")["p0"].any()
+    counts = json.loads((folder / "out" / "dataset.json").read_text())["annotations"]
+    assert sum(counts["used"].values()) + sum(counts["dropped"].values()) == len(chosen)
+
+
+def test_a_conversion_that_fails_leaves_no_list_of_an_earlier_one(tmp_path):
+    root = to_folder(tmp_path / "in", {"a.json": coco([drawn(1, 0, 9, 0, 9)]), **pictures(1)})
+    run("mscoco2017", root, tmp_path / "out")
+    to_folder(root, {"a.json": coco([drawn(1, 90, 99, 0, 9)])})
+    with pytest.raises(DataError, match="nothing but background"):
+        convert("mscoco2017", [root], tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "all.txt").exists()
+
+
 def test_empty_classes_one_class_and_blank_pictures_are_warnings(tmp_path):
     one = coco([drawn(1, 0, HEIGHT, 0, WIDTH)], pictures=10)
     result = run("mscoco2017", to_folder(tmp_path / "a", {"a.json": one, **pictures(10)}), tmp_path / "out")
@@ -201,8 +255,6 @@ def test_the_counts_survive_a_kill(tmp_path, monkeypatch):
     ]
     root = to_folder(tmp_path / "in", {"a.json": coco(annotations, pictures=6), **pictures(6)})
     whole = run("mscoco2017", root, tmp_path / "whole")
-
-    from deeplabv3p.data.convert.run import convert
 
     def stop(done: int, total: int, info: object = None) -> None:
         if done == 3:

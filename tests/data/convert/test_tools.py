@@ -402,7 +402,7 @@ UNREADABLE: dict[str, dict[str, bytes | str]] = {
         "a.json": as_json({"images": [], "annotations": [{"segments_info": []}], "categories": []})
     },
     "train.py reads it as it is": {"images/a.jpg": jpg(), "labels/a.png": encode(regions(2)), "train.txt": "a"},
-    "convert rgb_masks --labels masks": {"images/a.jpg": jpg(), "masks/a.png": encode(regions(2))},
+    "convert rgb_masks --images images --labels masks": {"images/a.jpg": jpg(), "masks/a.png": encode(regions(2))},
     "it holds 1 files with .jpg": {"a.jpg": jpg()},
 }
 
