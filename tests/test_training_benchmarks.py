@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import option_cost, options, recipes, tables
+from benchmarks import batch_norm, newcomer, option_cost, options, recipes, tables
 from common import cli
 from deeplabv3p.errors import DivergedError, UsageError
 from deeplabv3p.evaluation import isolation
@@ -177,3 +177,38 @@ def test_tables_show_options_recipes_and_gpu(tmp_path):
     text = tables.MAKERS["gpu/camvid"]({"rows": [row, {"model": "unet", "error": "train.py ended"}]})
     assert "| `resnet50` | NVIDIA H200 | 100 | 20.0% | 10.0% | 200 | 40.0% | 9,000 | 0.7000 | 0.6000 |" in text
     assert "| `unet` | failed: train.py ended |" in text
+
+
+def test_a_newcomer_trains_with_default_flags_on_evenly_spaced_pictures(tmp_path, capsys):
+    """What was measured before is not trained again."""
+    (tmp_path / "train.txt").write_text("".join(f"p{index}\n" for index in range(8)))
+    seen: list[list[str]] = []
+
+    def train(argv: list[str]) -> int:
+        seen.append(argv)
+        run = Path(argv[argv.index("--log_dir") + 1]) / "000"
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps({"options": {"batch_size": 2}}))
+        log = "epoch,step,train_miou,val_miou,seconds\n1,5,0.2,0.11,60\n2,10,0.5,0.31,60\n3,15,0.6,0.3,30\n"
+        (run / "training.csv").write_text(log)
+        return 0
+
+    base = ["--dataset_path", str(tmp_path), "--ignore_index", "11", "--folder", str(tmp_path / "runs")]
+    argv = [*base, "--output", str(tmp_path / "out.json"), "--counts", "4", "8"]
+    assert newcomer.main([*argv[:-1], "--offline"], train) == 0
+    assert newcomer.main([*argv, "--offline"], train) == 0
+    assert len(seen) == 2
+    assert (tmp_path / "runs" / "train4.txt").read_text().split() == ["p0", "p2", "p4", "p6"]
+    given = {flag for flag in seen[0] if flag.startswith("--")}
+    assert given == {
+        *("--dataset_path", "--dataset_file", "--val_dataset_file", "--classes_path", "--ignore_index"),
+        *("--backbone_weights", "--log_dir", "--offline"),
+    }
+    assert "| 4 | 2 | 15 | 2 | 0.600 | 0.310 | 2 | 0.300 |" in capsys.readouterr().out
+
+
+def test_the_gap_of_batch_norms_is_a_row_a_run(tmp_path):
+    row = {"run": "000", "model": "mobilenetv2", "training_pictures": 40, "steps": 100, "list": "val.txt"}
+    text = batch_norm.table([row | {"as_saved": 0.38, "reestimated": 0.37}])
+    assert "| 000 | `mobilenetv2` | 40 | 100 | val.txt | 0.3800 | 0.3700 | +0.0100 |" in text
+    assert cli.exit_code(lambda: batch_norm.main([str(tmp_path)])) == 3
