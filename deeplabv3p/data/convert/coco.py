@@ -33,7 +33,7 @@ from deeplabv3p.data.convert.maps import Pixels, map_numbers, number_table, read
 from deeplabv3p.data.convert.paint import Shape, draw
 from deeplabv3p.data.convert.raster import NOWHERE, Box, Canvas, around, coco_mask, fill_polygon, paint_mask, points_of
 from deeplabv3p.data.convert.tally import Drawn, Tally
-from deeplabv3p.data.convert.tree import File, Tree
+from deeplabv3p.data.convert.tree import File, Tree, not_one
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 
@@ -279,7 +279,7 @@ def _read_stuff(tree: Tree, options: Options) -> Foreign:
         split = split_of(file.parent)
         found = [f for f in tree.ending(f"{file.stem}.jpg") if split_of(f.parent) == split]
         if len(found) != 1:
-            foreign.skipped.append(Skipped(file.where, "its picture is missing, or is found twice"))
+            foreign.skipped.append(Skipped(file.where, not_one(f"{file.stem}.jpg", found)))
             continue
         records.append(Record(file.stem, split, found[0], ".jpg", partial(_map, file, lookup), file.where))
     foreign.records = records

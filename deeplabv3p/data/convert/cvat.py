@@ -40,7 +40,7 @@ from deeplabv3p.data.convert.raster import (
     points_of,
 )
 from deeplabv3p.data.convert.tally import Drawn
-from deeplabv3p.data.convert.tree import File, Tree
+from deeplabv3p.data.convert.tree import File, Tree, not_one
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo
 
@@ -225,8 +225,9 @@ def _read_masks(tree: Tree, labelmap: File, options: Options) -> Foreign:
             for f in (tree.beside(labelmap, f"JPEGImages/{name}{s}") for s in (".jpg", ".png", ".jpeg", ".JPG", ".PNG"))
             if f is not None and "/SegmentationClass/" not in f.name and "/SegmentationObject/" not in f.name
         ]
-        if len({f.name for f in pictures}) != 1:
-            foreign.skipped.append(Skipped(file.where, f"its picture {name} is missing, or there are several"))
+        different = list({f.name: f for f in pictures}.values())
+        if len(different) != 1:
+            foreign.skipped.append(Skipped(file.where, not_one(name, different)))
             continue
         split = splits.get(name, ALL)
         records.append(Record(name, split, pictures[0], pictures[0].suffix, partial(_colors, file, table), file.where))

@@ -23,9 +23,13 @@ def read_json(file: Content) -> Any:
 
 def take(item: Any, key: str, kind: type[Kind], where: str) -> Kind:
     """``item[key]``, which must be of a kind; raises DataError."""
-    value = item.get(key) if isinstance(item, dict) else None
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: what should hold '{key}' is not an object.")
+    if key not in item:
+        raise DataError(f"{where}: '{key}' is missing.")
+    value = item[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{where}: '{key}' is missing or is not {_WORDS[kind]}.")
+        raise DataError(f"{where}: '{key}' is not {_WORDS[kind]}.")
     return value
 
 

@@ -104,9 +104,7 @@ class Tree:
                 return found
         base = PurePosixPath(names[0].replace("\\", "/")).name
         several = self.ending(base) if base else []
-        if len(several) > 1:
-            raise DataError(f"its picture '{base}' is there {len(several)} times: {_listed(several)}.")
-        raise DataError(f"its picture '{names[0]}' is missing.")
+        raise DataError(not_one(base, several) if len(several) > 1 else not_one(names[0], ()))
 
     def one(self, tail: str) -> File | None:
         """The file with this end of its path: the one in the fewest folders; None if there is none."""
@@ -144,6 +142,13 @@ class Tree:
                 tied = len(ranked) > 1 and _common(ranked[0].name, near.name) == _common(ranked[1].name, near.name)
                 return None if tied else ranked[0]
         return None
+
+
+def not_one(name: str, found: Sequence[File]) -> str:
+    """Why the picture called ``name`` cannot be taken, where none or several were ``found``."""
+    if not found:
+        return f"its picture '{name}' is missing."
+    return f"its picture '{name}' is there {len(found)} times: {_listed(found)}."
 
 
 def _listed(files: Sequence[File]) -> str:
