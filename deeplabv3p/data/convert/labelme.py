@@ -45,6 +45,7 @@ from deeplabv3p.data.convert.raster import (
     paint_mask,
     points_of,
 )
+from deeplabv3p.data.convert.recognise import json_of
 from deeplabv3p.data.convert.tally import Drawn, Tally
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
@@ -125,7 +126,7 @@ def _annotated(tree: Tree) -> tuple[list[_Annotated], list[Skipped]]:
         try:
             content = read_json(file)
             if not isinstance(content, dict) or "shapes" not in content:
-                skipped.append(Skipped(file.where, "it is JSON, but not of labelme: it has no shapes"))
+                skipped.append(Skipped(file.where, _what_else(content)))
                 continue
             shapes = take(content, "shapes", list, file.where)
             for shape in shapes:
@@ -138,6 +139,14 @@ def _annotated(tree: Tree) -> tuple[list[_Annotated], list[Skipped]]:
         except DataError as error:
             skipped.append(Skipped(file.where, str(error)))
     return found, skipped or ([] if found else [Skipped("the sources", "they hold no .json file")])
+
+
+def _what_else(content: Any) -> str:
+    known = json_of(content)
+    if known is None:
+        return "it is JSON, but not of labelme: it has no shapes"
+    name, kind = known
+    return f"it is {name}, not labelme" + (f": `dataset.py convert {kind}` reads it" if kind else "")
 
 
 def _names(found: list[_Annotated], options: Options) -> tuple[Names, Counter[str], int]:

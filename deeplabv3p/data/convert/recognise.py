@@ -167,6 +167,11 @@ def _by_contents(tree: Tree) -> Iterator[Recognised]:
             yield found
 
 
+def json_of(content: Any) -> tuple[str, str | None] | None:
+    """What the content of a JSON file is called by people, and the format that reads it; None if it is not known."""
+    return next(((name, kind) for kind, name, _, test, _ in _CONTENTS if test(content)), None)
+
+
 def _look_at_json(file: File) -> Recognised | None:
     content = read_json(file)
     for kind, name, evidence, test, advice in _CONTENTS:

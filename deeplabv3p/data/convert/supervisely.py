@@ -45,7 +45,7 @@ _MAX_BYTES = 256 << 20  # of a mask's PNG, unpacked
 
 def read_supervisely(tree: Tree, options: Options) -> Foreign:
     """Classes are those of ``meta.json`` that have an object that can be drawn, in its order."""
-    metas = [f for f in tree.documents(".json") if f.name.rsplit("/", 1)[-1] == "meta.json" and is_meta(read_json(f))]
+    metas = [file for file in tree.ending("meta.json") if is_meta(read_json(file))]
     if not metas:
         raise DataError("the sources hold no meta.json with the classes of a Supervisely project.")
     listed = [take(item, "title", str, file.where) for file in metas for item in read_json(file)["classes"]]

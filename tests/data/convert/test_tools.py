@@ -24,6 +24,7 @@ from deeplabv3p.data.convert.sources import open_tree
 from deeplabv3p.errors import DataError, UsageError
 
 HEIGHT, WIDTH = SIZE
+LABELME = Path(__file__).parents[3] / "tools" / "dataset_converter" / "labelme" / "json_to_dataset.py"
 
 
 def jpg(seed: int = 0) -> bytes:
@@ -336,10 +337,9 @@ def test_labelmes_old_files(tmp_path, inside):
     assert class_names(result) == ["background", "car"]
     np.testing.assert_array_equal(labels_of(result, "all")["a"], painted(((0, 8, 0, 8), 1), ((12, 20, 0, 8), 1)))
     assert any("differ only in blanks" in note for note in result.notes)
-    tool = Path(__file__).parents[3] / "tools" / "dataset_converter" / "labelme" / "json_to_dataset.py"
     classes = to_folder(tmp_path, {"classes.txt": "background\ncar\n"}) / "classes.txt"
     flags = ["--json_file_path", root, "--classes_path", classes, "--png_label_path", tmp_path / "png"]
-    runpy.run_path(str(tool))["main"]([str(flag) for flag in flags])
+    runpy.run_path(str(LABELME))["main"]([str(flag) for flag in flags])
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "png" / "a.png")), labels_of(result, "all")["a"])
 
 
@@ -427,6 +427,40 @@ def test_the_wrong_converter_names_the_right_one(tmp_path, kind):
             run(other, root, tmp_path / "out")
         assert "\n" not in str(error.value)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_another_tool_is_named(tmp_path, capsys):
+    """Among labelme's own files, and by the older command, which takes a folder of nothing else."""
+    content = {"a.json": labelme([shape("a", block(0, 8, 0, 8))]), "v.json": as_json(via2(VIA_REGIONS)), "a.jpg": jpg()}
+    root = to_folder(tmp_path / "in", content)
+    result = run("labelme", root, tmp_path / "out")
+    assert result.skipped[0].reason == "it is VGG VIA, not labelme: `dataset.py convert via` reads it"
+    main = runpy.run_path(str(LABELME))["main"]
+    flags = ["--json_file_path", str(root), "--png_label_path", str(tmp_path / "png")]
+    assert cli.exit_code(lambda: main(flags)) == 3
+    assert "it is VGG VIA, not labelme" in capsys.readouterr().err
+
+
+def test_the_older_command_takes_the_flag_that_it_names(tmp_path, capsys):
+    root = to_folder(
+        tmp_path / "in", {"a.json": labelme([shape("dog", block(0, 8, 0, 8)), shape("roof", block(9, 20, 0, 9))])}
+    )
+    main = runpy.run_path(str(LABELME))["main"]
+    flags = ["--json_file_path", str(root), "--png_label_path", str(tmp_path / "png")]
+    assert cli.exit_code(lambda: main(flags)) == 3
+    assert "--others unlabelled" in capsys.readouterr().err
+    for others, value in (("unlabelled", 0), ("ignore", 255)):
+        main([*flags, "--others", others])
+        label = np.asarray(Image.open(tmp_path / "png" / "a.png"))
+        assert (label[4, 4], label[15, 4]) == (12, value)  # VOC's dog
+
+
+def test_equal_annotation_files_of_supervisely_are_not_called_copies(tmp_path):
+    content = project([thing("car", "polygon", **points(block(0, 8, 0, 8)))])
+    content |= {"ds0/ann/b.jpg.json": content["ds0/ann/a.jpg.json"], "ds0/img/b.jpg": jpg(1)}
+    result = run("supervisely", to_folder(tmp_path / "in", content), tmp_path / "out")
+    assert result.splits == {"all": 2}
+    assert not any("copy" in note for note in result.notes)
 
 
 def test_auto_asks_where_there_are_two_and_refuses_flags_that_are_not_known(tmp_path):
