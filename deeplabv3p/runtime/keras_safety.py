@@ -1,29 +1,37 @@
-"""What a Keras model file holds, read without Keras, so that a file which could run code is refused before it does."""
+"""What a Keras model file holds, read without Keras, so that a file which could run code is refused before it does.
+
+A description is let through only if every object in it is on the list of :mod:`deeplabv3p.runtime.keras_parts`, in the
+one spelling that Keras writes. Keras itself resolves many more (``layers.Lambda`` in ``keras``, names registered by a
+package, those of its old formats), and none of them is tried here.
+"""
 
 from __future__ import annotations
 
-import json
+import io
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
+from deeplabv3p import archives, documents, files, hdf5
 from deeplabv3p.errors import DataError
+from deeplabv3p.runtime import keras_parts
 
-# Layers that hold code or open other files, and the forms in which Keras stores Python functions and TensorFlow types.
-_REFUSED_CLASSES = frozenset(
-    {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "__typespec__"}
-)
-# A model is made of these parts of Keras. Others (keras.utils, keras.saving) hold functions that read, write and
-# download files, which a config could name as an activation.
-_KERAS_PARTS = frozenset(
-    {"layers", "models", "ops", "activations", "initializers", "regularizers", "constraints", "dtype_policies"}
-)
+KIND = "a Keras model file"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+_ASSETS = "assets/"  # files of vocabularies, which Keras unpacks
+
+# Layers that hold code or open other files, and the forms in which Keras stores Python functions and TensorFlow types:
+# they are named as what they are.
+_CODE = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "__typespec__"})
+_VALUES = frozenset({"__keras_tensor__", "__tuple__", "__slice__", "__ellipsis__"})
+"""Plain values that Keras stores as if they were objects."""
+_MAX_CONFIG = 64 << 20  # bytes; the largest network of keras.applications has 3 MB
+_MAX_NUMBER = 1 << 16  # pixels, channels, indices: a larger one asks for more memory than there is
+_ANY_NUMBER = frozenset({"seed", "shared_object_id"})
 
 
 def check_model_file(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that could run code when Keras opens it, or that is no model.
+    """Refuse a file that could run code when Keras opens it, that reaches for other files, or that is no model.
 
     Raises:
         DataError: the file is not a Keras model, is damaged, holds weights only, or holds something that is not a plain
@@ -31,9 +39,9 @@ def check_model_file(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     if path.suffix == ".keras":
-        config = _read_keras_config(path)
+        config = _read_keras(path)
     elif path.suffix == ".h5":
-        config = _read_h5_config(path)
+        config = _read_h5(path)
     else:
         raise DataError(f"{path}: Keras models are files that end in .keras or .h5.")
     check_config(config, path)
@@ -41,29 +49,52 @@ def check_model_file(path: str | os.PathLike[str]) -> None:
 
 def check_config(config: dict[str, Any], path: Path) -> None:
     """The same for a model's description (parsed JSON) that is in ``path`` or shall be written there."""
-    # Models are opened without compiling them, so Keras never looks at what the training was compiled with.
-    _refuse_unsafe({key: value for key, value in config.items() if key != "compile_config"}, path)
+    # Models are opened without compiling them, so Keras never looks at what the training was compiled with. That holds
+    # for the whole model alone.
+    _refuse_unlisted({key: value for key, value in config.items() if key != "compile_config"}, path)
 
 
-def _read_keras_config(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read("config.json")
-    except KeyError:
-        raise DataError(f"{path} is an archive without a model: config.json is missing in it.") from None
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is not a Keras model file, or it is cut short ({first_line(error)}).") from None
-    return _parse_config(text, path)
+def _read_keras(path: Path) -> dict[str, Any]:
+    members = archives.check_archive(path, KIND)
+    text = archives.read_member(path, CONFIG, KIND, limit=_MAX_CONFIG)
+    if text is None:
+        raise DataError(f"{path} is an archive without a model: {CONFIG} is missing in it.")
+    if any(name.startswith(_ASSETS) for name in members):
+        raise DataError(
+            f"{path} is refused: it holds files for a layer to unpack ({_ASSETS}), as no network here does."
+        )
+    config = _parse_config(text, path)
+    if WEIGHTS in members:
+        _check_archived_weights(path)
+    return config
 
 
-def _read_h5_config(path: Path) -> dict[str, Any]:
+def _check_archived_weights(path: Path) -> None:
     import h5py
 
+    size = path.stat().st_size
+    data = archives.read_member(path, WEIGHTS, KIND, limit=archives.most_bytes(size)) or b""
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            hdf5.check(file, path, len(data))
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises whatever a damaged file leads to
+        raise archives.damaged(path, KIND, error) from None
+
+
+def _read_h5(path: Path) -> dict[str, Any]:
+    import h5py
+
+    files.check_regular(path)
     try:
         with h5py.File(path, "r") as file:
+            hdf5.check(file, path, path.stat().st_size)
             text = file.attrs.get("model_config")
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} is not an HDF5 file, or it is cut short ({first_line(error)}).") from None
+    except DataError:
+        raise
+    except Exception as error:  # as above
+        raise archives.damaged(path, "an HDF5 file", error) from None
     if text is None:
         raise DataError(
             f"{path} holds weights, not a whole model. Pass --model_type and --classes_path to build the model that "
@@ -72,52 +103,87 @@ def _read_h5_config(path: Path) -> dict[str, Any]:
     return _parse_config(text, path)
 
 
-def _parse_config(text: str | bytes, path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        config = None
+def _parse_config(text: Any, path: Path) -> dict[str, Any]:
+    config = None
+    if isinstance(text, (str, bytes)):
+        try:
+            config = documents.parse_json(text, str(path), foreign=True)
+        except DataError as error:
+            raise DataError(
+                f"{path} is damaged: its model description is not readable ({_reason(error, path)})."
+            ) from None
     if not isinstance(config, dict):
         raise DataError(f"{path} is damaged: its model description is not readable.")
     return config
 
 
-def _refuse_unsafe(config: dict[str, Any], path: Path) -> None:
+def _reason(error: DataError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ").rstrip(".")
+
+
+def _refuse_unlisted(config: dict[str, Any], path: Path) -> None:
     # A list of what is left to look at instead of recursion: the depth of the file is not ours.
-    left: list[tuple[Any, str]] = [(config, "the model")]
+    left: list[tuple[Any, str, str]] = [(config, "", "the model")]
     while left:
-        value, owner = left.pop()
+        value, key, owner = left.pop()
         if isinstance(value, dict):
             inner = value.get("config")
             name = inner.get("name") if isinstance(inner, dict) else None
-            owner = f"'{name}'" if isinstance(name, str) else owner
-            _refuse_unsafe_object(value, path, owner)
-        if isinstance(value, (dict, list)):
-            left += [(item, owner) for item in (value.values() if isinstance(value, dict) else value)]
+            owner = f"'{documents.shown(name)}'" if isinstance(name, str) else owner
+            _check_object(value, path, owner)
+            left += [(item, str(name), owner) for name, item in value.items()]
+        elif isinstance(value, list):
+            left += [(item, key, owner) for item in value]
+        else:
+            _check_value(value, key, path, owner)
 
 
-def _refuse_unsafe_object(value: dict[str, Any], path: Path, owner: str) -> None:
-    """Refuse one dict of the description by its class and module; ``owner`` is the layer it belongs to."""
-    # A class is looked up by its registered name as well, with the package in front: "package>Name".
-    for key in ("class_name", "registered_name"):
-        if str(value.get(key)).rpartition(">")[2] in _REFUSED_CLASSES:
+def _check_object(value: dict[str, Any], path: Path, owner: str) -> None:
+    """Refuse one dict of the description that is an object of Keras and is not listed; ``owner`` is its layer."""
+    if value.get("compile_config"):
+        raise DataError(
+            f"{path} is refused: {owner} says how it was trained (compile_config). Save the model without it."
+        )
+    if "class_name" not in value:
+        return
+    name, module, registered = value["class_name"], value.get("module"), value.get("registered_name")
+    for text in (name, registered, value.get("config")):
+        if isinstance(text, str) and text.rpartition(">")[2].rpartition(".")[2] in _CODE:
             raise DataError(
-                f"{path} is refused: {owner} is a {value[key]}, which can run code or open other files. "
+                f"{path} is refused: {owner} is a {documents.shown(text)}, which can run code or open other files. "
                 "Build the model from plain Keras layers only."
             )
-    module = value.get("module")
-    if module is not None and not _is_keras_part(module):
+    if name == "function":
+        allowed = _is_listed_function(value)
+        name = value.get("config")
+    elif "module" in value:
+        allowed = isinstance(module, str) and isinstance(name, str) and (module, name) in keras_parts.CLASSES
+    else:
+        allowed = isinstance(name, str) and name in keras_parts.BARE_CLASSES | _VALUES
+    # A registered name is looked up first, and may be that of anything; Keras repeats the class's own there.
+    if not allowed or registered not in (None, name, value["class_name"]):
+        full = f"{module}.{name}" if "module" in value else str(name)
+        as_name = "" if registered in (None, name) else f" registered as {documents.shown(str(registered))}"
         raise DataError(
-            f"{path} is refused: {owner} needs {module}.{value.get('class_name')}, which is not a part of Keras "
+            f"{path} is refused: {owner} needs {documents.shown(full)}{as_name}, which is not a part of Keras "
             "that models are made of. Build the model from plain Keras layers only."
         )
 
 
-def _is_keras_part(module: Any) -> bool:
-    package, *parts = str(module).split(".")
-    if parts[:1] == ["src"]:
-        parts = parts[1:]
-    return package == "keras" and (not parts or parts[0] in _KERAS_PARTS)
+def _is_listed_function(value: dict[str, Any]) -> bool:
+    """Keras 3.5 and before gave functions of its own the module ``builtins``."""
+    name, module = value.get("config"), value.get("module")
+    return isinstance(name, str) and module in ("keras.activations", "builtins") and name in keras_parts.ACTIVATIONS
+
+
+def _check_value(value: Any, key: str, path: Path, owner: str) -> None:
+    """Refuse an activation that is not listed, and numbers that ask for more memory than there is."""
+    if key == "activation" and isinstance(value, str) and value not in keras_parts.ACTIVATIONS:
+        raise DataError(
+            f"{path} is refused: {owner} needs the activation {documents.shown(value)}, which is not one of Keras'."
+        )
+    if isinstance(value, int) and abs(value) > _MAX_NUMBER and key not in _ANY_NUMBER:
+        raise DataError(f"{path} is refused: {owner} has {documents.shown(key)} {value}, more than a network can use.")
 
 
 def first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@ only arrays are read, and the epsilon of batch norms where the file describes it
 
 from __future__ import annotations
 
-import json
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from deeplabv3p import archives, documents, files, hdf5
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import SYMMETRIC
 from deeplabv3p.weights import names
 from deeplabv3p.weights.source import Array, Source
 
 _ARCHIVED_WEIGHTS, _ARCHIVED_CONFIG = "model.weights.h5", "config.json"
+_KIND = "a Keras model file"
 
 
 def read_keras_file(path: Path) -> Source:
@@ -29,25 +31,40 @@ def read_keras_file(path: Path) -> Source:
     """
     import h5py
 
+    files.check_regular(path)
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                config = archive.read(_ARCHIVED_CONFIG)
-                with archive.open(_ARCHIVED_WEIGHTS) as member, h5py.File(member, "r") as file:
-                    layers = _read_keras3(file)
+            limit = archives.most_bytes(path.stat().st_size)
+            config = archives.read_member(path, _ARCHIVED_CONFIG, _KIND, limit=limit) or b"null"
+            data = archives.read_member(path, _ARCHIVED_WEIGHTS, _KIND, limit=limit)
+            if data is None:
+                raise DataError(f"{path} is no {_KIND}: {_ARCHIVED_WEIGHTS} is missing in it.")
+            with h5py.File(io.BytesIO(data), "r") as file:
+                hdf5.check(file, path, len(data))
+                layers = _read_keras3(file)
             kind = "Keras 3 model"
         else:
             with h5py.File(path, "r") as file:
+                hdf5.check(file, path, path.stat().st_size)
                 config = file.attrs.get("model_config", "null")
                 root = file.get("model_weights", file)
                 old = any(name in root.attrs for name in ("layer_names", "layer_names0"))
                 layers = _read_keras2(root) if old else _read_keras3(file)
             kind = "Keras .h5 file" if old else "Keras 3 weights"
-        epsilons = dict(_epsilons(json.loads(config)))
-    except Exception as error:  # h5py, zipfile and json raise whatever a damaged file leads to
+        epsilons = dict(_epsilons(_parsed(config)))
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises whatever a damaged file leads to
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"{path} is not a readable Keras model or weights file ({reason[0]}).") from None
     return _renamed(path, kind, layers, epsilons)
+
+
+def _parsed(config: str | bytes) -> Any:
+    try:
+        return documents.parse_json(config, "its description", foreign=True)
+    except DataError as error:
+        raise ValueError(str(error).rstrip(".")) from None
 
 
 def _read_keras2(root: Any) -> dict[str, list[Array]]:
