@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from deeplabv3p import archives, files
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.runtime import Runtime
 from deeplabv3p.runtime.facts import FileFacts
-from deeplabv3p.spec import ModelSpec, sidecar_path
+from deeplabv3p.spec import MAX_BYTES, ModelSpec, sidecar_path
 
 EMBEDDED_SPEC = "spec.json"
 """The member of a ``.keras`` archive that holds its spec."""
@@ -101,20 +101,36 @@ def find_spec(path: str | os.PathLike[str]) -> ModelSpec | None:
     path = Path(path)
     sidecar = sidecar_path(path)
     if sidecar.exists():
-        return ModelSpec.load(sidecar)
+        return read_spec(sidecar)
     read = _EMBEDDED.get(path.suffix.lower())
     text = read(path) if read is not None and path.is_file() else None
     if text is None:
         return None
-    return ModelSpec.from_json(text, f"{path}: {EMBEDDED_SPEC if path.suffix == '.keras' else SPEC_KEY}")
+    where = f"{path}: {EMBEDDED_SPEC if path.suffix == '.keras' else SPEC_KEY}"
+    return _segmenting(ModelSpec.from_json(text, where), where)
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """The spec in a file of its own.
+
+    Raises:
+        DataError: it is missing or wrong, or that of a model which does not segment.
+    """
+    return _segmenting(ModelSpec.load(path), os.fspath(path))
+
+
+def _segmenting(spec: ModelSpec, where: str) -> ModelSpec:
+    """The spec itself; DataError where its model does something else than segment."""
+    if spec.task != "segmentation":
+        raise DataError(
+            f"{where}: the model classifies whole pictures ('task' is {spec.task}), and this program segments them. "
+            "Take a model whose task is segmentation."
+        )
+    return spec
 
 
 def _in_keras(path: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(EMBEDDED_SPEC) if EMBEDDED_SPEC in archive.namelist() else None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a Keras model file, or it is cut short ({error}).") from None
+    return archives.read_member(path, EMBEDDED_SPEC, "a Keras model file", limit=MAX_BYTES)
 
 
 def _in_onnx(path: Path) -> str | None:
@@ -164,12 +180,21 @@ def open_artifact(
         ref = parse_artifact(ref)
     if not ref.path.exists():
         raise DataError(f"the model file {ref.path} does not exist.")
-    spec = spec or load_spec(ref.path)
+    _check_is_file(ref.path)
+    spec = load_spec(ref.path) if spec is None else _segmenting(spec, f"the spec for {ref.path}")
     if ref.runtime in CRASHING:
         from deeplabv3p.runtime import probe
 
         probe.check(ref.path, ref.runtime, spec)
     return open_unprobed(ref, spec, threads=threads)
+
+
+def _check_is_file(path: Path) -> None:
+    """Refuse what an engine would wait for or read from without an end, also in the folder of a saved model and as the
+    weights beside an ``.xml``."""
+    for item in path.rglob("*") if path.is_dir() else (path, path.with_suffix(".bin")):
+        if not item.is_dir():
+            files.check_regular(item)
 
 
 def open_unprobed(ref: ArtifactRef, spec: ModelSpec, *, threads: int | None = None) -> Runtime:
@@ -190,6 +215,7 @@ def inspect_artifact(ref: ArtifactRef, *, input_name: str | None = None, output_
         DataError: the file is damaged or not safe.
         RuntimeMissingError: the runtime is not there.
     """
+    _check_is_file(ref.path)
     if ref.runtime == "pb":
         from deeplabv3p.runtime import pb_engine
 

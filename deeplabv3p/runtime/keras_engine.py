@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import documents
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.files import atomic_path
 from deeplabv3p.runtime.artifact import EMBEDDED_SPEC
@@ -202,15 +203,16 @@ def _device_scope(keras: Any, device: str | None) -> Callable[[], contextlib.Abs
     if device is None:
         return contextlib.nullcontext
     kind, _, number = device.partition(":")
-    if kind not in ("cpu", "gpu") or not (number or "0").isdecimal() or device.endswith(":"):
+    index = documents.whole_number(number or "0")
+    if kind not in ("cpu", "gpu") or index is None or device.endswith(":"):
         raise unknown_device("keras", device, "cpu, gpu or gpu:N")
     try:
         found = keras.distribution.list_devices(kind)
     except RuntimeError:  # JAX, where it was installed without such devices
         found = []
-    if int(number or 0) >= len(found):
+    if index >= len(found):
         raise RuntimeMissingError(f"Keras on {keras.backend.backend()} finds no device '{device}' on this machine.")
-    return functools.partial(keras.device, f"{kind}:{number or 0}")
+    return functools.partial(keras.device, f"{kind}:{index}")
 
 
 def _compiled(keras: Any, model: Any) -> Forward:

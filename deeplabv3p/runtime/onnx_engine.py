@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import documents
 from deeplabv3p.errors import RuntimeMissingError
 from deeplabv3p.runtime.engine import (
     EngineRuntime,
@@ -64,11 +65,12 @@ class _Call:
 
 def _provider(ort: Any, device: str) -> str | tuple[str, dict[str, int]]:
     kind, colon, number = device.partition(":")
-    if kind not in _PROVIDERS or (colon and (kind == "cpu" or not number.isdecimal())):
+    index = documents.whole_number(number if colon else "0")
+    if kind not in _PROVIDERS or (colon and kind == "cpu") or index is None:
         raise unknown_device("onnx", device, "cpu, cuda or cuda:N")
     provider = _PROVIDERS[kind]
     if provider not in ort.get_available_providers():
         raise RuntimeMissingError(
             f"this ONNX Runtime was built without {provider}, which '{device}' needs: pip install onnxruntime-gpu"
         )
-    return (provider, {"device_id": int(number)}) if number else provider
+    return (provider, {"device_id": index}) if colon else provider

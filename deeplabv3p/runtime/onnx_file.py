@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from deeplabv3p import files
 from deeplabv3p.errors import DataError
 from deeplabv3p.runtime import wire
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
@@ -32,9 +33,8 @@ def read_facts(path: Path) -> FileFacts:
         DataError: the file is damaged, needs operators that are not ONNX's, or weights outside of its folder.
     """
     try:
-        return _facts(memoryview(path.read_bytes()), path)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+        with wire.limited():
+            return _facts(memoryview(files.read_bytes(path)), path)
     except wire.DamagedError as error:
         raise DataError(f"{path} is not an ONNX file, or it is damaged: {error}.") from None
 

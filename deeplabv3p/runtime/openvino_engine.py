@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import files
 from deeplabv3p.errors import DataError, RuntimeMissingError
 from deeplabv3p.runtime.engine import (
     EngineRuntime,
@@ -94,9 +95,10 @@ def embedded_text(path: Path, key: str) -> str | None:
     Raises:
         DataError: the file is not XML.
     """
+    content = files.read_bytes(path)
     try:
-        net = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        net = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError, MemoryError) as error:
         raise DataError(f"{path} is not an OpenVINO model: {error}.") from None
     entry = net.find(f"rt_info/{key}")
     return None if entry is None else entry.get("value")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from deeplabv3p import documents
 from deeplabv3p.errors import RuntimeMissingError, UsageError
 from deeplabv3p.runtime.engine import check_threads, import_package, unknown_device
 from deeplabv3p.runtime.facts import TensorFacts
@@ -125,11 +126,12 @@ def device_scope(tf: Any, runtime: str, device: str | None) -> Callable[[], cont
     if device is None:
         return contextlib.nullcontext
     kind, colon, number = device.partition(":")
-    if kind not in ("cpu", "gpu") or (colon and not number.isdecimal()):
+    index = documents.whole_number(number if colon else "0")
+    if kind not in ("cpu", "gpu") or index is None:
         raise unknown_device(runtime, device, "cpu, gpu or gpu:N")
-    if int(number or 0) >= len(tf.config.list_physical_devices(kind.upper())):
+    if index >= len(tf.config.list_physical_devices(kind.upper())):
         raise RuntimeMissingError(f"TensorFlow finds no device '{device}' on this machine.")
-    return functools.partial(tf.device, f"/{kind}:{number or 0}")
+    return functools.partial(tf.device, f"/{kind}:{index}")
 
 
 def used_device(tf: Any, device: str | None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deeplabv3p import files
 from deeplabv3p.errors import DataError
 from deeplabv3p.runtime import wire
 
@@ -76,12 +77,11 @@ def read_graph(path: Path) -> tuple[bytes, list[Node]]:
         DataError: the file is damaged, or holds an operation that is not allowed.
     """
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path)
         data = memoryview(content)
-        nodes = _nodes(wire.inner(data, 1))
-        functions = _functions(data)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+        with wire.limited():
+            nodes = _nodes(wire.inner(data, 1))
+            functions = _functions(data)
     except wire.DamagedError as error:
         raise DataError(f"{path} is not a frozen TensorFlow graph, or it is damaged: {error}.") from None
     if not nodes:
@@ -98,11 +98,10 @@ def check_saved_model(path: Path) -> None:
     """
     file = path / "saved_model.pb"
     try:
-        data = memoryview(file.read_bytes())
-        for meta_graph in wire.inner(data, 2):
-            _check_meta_graph(meta_graph, path)
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}.") from None
+        data = memoryview(files.read_bytes(file))
+        with wire.limited():
+            for meta_graph in wire.inner(data, 2):
+                _check_meta_graph(meta_graph, path)
     except wire.DamagedError as error:
         raise DataError(f"{file} is not a saved model, or it is damaged: {error}.") from None
 
@@ -166,12 +165,14 @@ def _functions(graph: memoryview) -> dict[str, list[Node]]:
 
 def _nodes(messages: Iterable[memoryview]) -> list[Node]:
     """NodeDef: name 1, op 2, input 3, attr 5."""
-    return [
-        Node(
-            wire.text(item, 1),
-            wire.text(item, 2),
-            tuple(bytes(name).decode("utf-8", "replace") for name in wire.inner(item, 3)),
-            item,
-        )
-        for item in messages
-    ]
+    nodes = []
+    for item in messages:
+        texts: dict[int, list[str]] = {1: [], 2: [], 3: []}
+        for number, value in wire.fields(item):
+            if number in texts and isinstance(value, memoryview):
+                texts[number].append(bytes(value).decode("utf-8", "replace"))
+        name, operation = ((texts[number] or [""])[-1] for number in (1, 2))
+        if not operation:
+            raise wire.DamagedError("an operation does not say what it does")
+        nodes.append(Node(name, operation, tuple(texts[3]), item))
+    return nodes

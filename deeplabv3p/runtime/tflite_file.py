@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from deeplabv3p import files
 from deeplabv3p.errors import DataError
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.flatbuffer import DamagedError, Table, root
@@ -39,10 +40,7 @@ def read_facts(path: Path) -> FileFacts:
     Raises:
         DataError: the file is damaged, or holds operations that LiteRT does not have.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    data = files.read_bytes(path)
     try:
         return _facts(root(data, b"TFL3"), path)
     except DamagedError as error:

@@ -3,17 +3,42 @@ file. Format: https://protobuf.dev/programming-guides/encoding/."""
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import threading
 from collections.abc import Iterator
 
 from deeplabv3p.errors import DataError
 
 Value = int | memoryview
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_FIELDS = 1 << 17  # of one message: the largest graphs have some ten thousand operations
+_MOST_WORK = 4_000_000  # fields that are looked at in one file, repeated looks included: some seconds
 
 
 class DamagedError(DataError):
     """The bytes are not a protocol buffer."""
+
+
+class _Work(threading.local):
+    left: int | None = None  # fields that may still be looked at; None: any number
+
+
+_work = _Work()
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Bound the work in this block: a file of millions of empty parts is damaged, and not gone through.
+
+    Raises:
+        DamagedError: it has more parts than any network.
+    """
+    before, _work.left = _work.left, _MOST_WORK
+    try:
+        yield
+    finally:
+        _work.left = before
 
 
 def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
@@ -21,11 +46,14 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
     bytes, inner messages, and fixed-size numbers as their bytes).
 
     Raises:
-        DamagedError: a part reaches behind the end, or has no known type.
+        DamagedError: a part reaches behind the end, or has no known type, or there are too many.
     """
-    position, end = 0, len(message)
+    position, end, count = 0, len(message), 0
     while position < end:
-        key, position = _varint(message, position)
+        count += 1
+        if count > _MOST_FIELDS:
+            raise DamagedError(f"it has more than {_MOST_FIELDS:,} parts in one place")
+        key, position = (message[position], position + 1) if message[position] < 128 else _varint(message, position)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
             value, position = _varint(message, position)
@@ -41,6 +69,10 @@ def fields(message: memoryview) -> Iterator[tuple[int, Value]]:
             raise DamagedError("it is cut short")
         yield number, message[position : position + size]
         position += size
+    if _work.left is not None:
+        _work.left -= count
+        if _work.left < 0:
+            raise DamagedError("it has millions of parts, as no network does")
 
 
 def inner(message: memoryview, number: int) -> Iterator[memoryview]:

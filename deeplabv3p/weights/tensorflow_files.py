@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplabv3p import files
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import SYMMETRIC
 from deeplabv3p.weights import names
@@ -37,6 +38,7 @@ _TRAINING_STATE = re.compile(
     r"(^|/)(Momentum|Adam(_\d+)?|RMSProp(_\d+)?|ExponentialMovingAverage|global_step|beta[12]_power)$"
 )
 _MIN_WEIGHTS = 8  # numbers in a constant; shorter ones of unknown name are sizes and picture means
+_MAX_NODES = 1 << 17  # operations; the largest networks have some thousands
 _MAX_WEIGHTS = 1 << 28  # numbers in a constant; a small file can claim any size
 _NORM_OPS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
@@ -92,10 +94,14 @@ def _parse_graph(path: Path) -> Any:
 
     graph = tf.compat.v1.GraphDef()
     try:
-        graph.ParseFromString(path.read_bytes())
+        graph.ParseFromString(files.read_bytes(path))
+    except DataError:
+        raise
     except Exception as error:  # protobuf has its own exception classes, which depend on how it was built
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"{path} is not a frozen TensorFlow graph ({reason[0]}).") from None
+    if len(graph.node) > _MAX_NODES:
+        raise DataError(f"{path} is not a frozen TensorFlow graph: it has {len(graph.node):,} operations.")
     return graph
 
 

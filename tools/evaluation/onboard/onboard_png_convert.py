@@ -49,10 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _spec(path: Path) -> ModelSpec:
     """The spec itself, or that of a model file."""
-    from deeplabv3p.runtime.artifact import load_spec
-    from deeplabv3p.spec import ModelSpec
+    from deeplabv3p.runtime.artifact import load_spec, read_spec
 
-    return ModelSpec.load(path) if path.suffix == ".json" else load_spec(path)
+    return read_spec(path) if path.suffix == ".json" else load_spec(path)
 
 
 def _dumps(paths: Sequence[Path]) -> list[Path]:
