@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import deeplabv3p
-from deeplabv3p.errors import DeeplabError, RuntimeMissingError, UsageError
+from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
 
 NO_LABEL = "none"
 """What --ignore_index takes for no label at all."""
@@ -153,6 +153,7 @@ def is_reserved(action: argparse.Action) -> bool:
 
 def run(main: Main) -> NoReturn:
     """Run a script's ``main`` on the command line and exit with its code (see :func:`exit_code`)."""
+    _mend_streams()
     code = exit_code(main)
     try:
         sys.stdout.flush()
@@ -182,6 +183,14 @@ def exit_code(main: Main) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         _silence_stdout()
         return PIPE_CLOSED
+    except MemoryError:
+        report(DataError("there is not enough memory for this. Take smaller pictures, or fewer at a time."))
+        return DataError.exit_code
+    except FileNotFoundError:
+        if _has_current_folder():
+            raise
+        report(UsageError("the current folder does not exist any more. Change to another one."))
+        return UsageError.exit_code
 
 
 def report(error: DeeplabError) -> None:
@@ -192,6 +201,24 @@ def report(error: DeeplabError) -> None:
 def warn(text: str) -> None:
     """Say on stderr what a user should know about work that goes on."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def _mend_streams() -> None:
+    """Let no name or sign fail on a stream that cannot show it, and nothing at all on one that is closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _silence_stdout() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common import cli
-from deeplabv3p.errors import UsageError
+from deeplabv3p import documents
+from deeplabv3p.errors import DataError, UsageError
+
+_MAX_BYTES = 1 << 20
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -31,11 +33,9 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML ({error}).") from None
+        values = documents.read_toml(path, what="the recipe", limit=_MAX_BYTES)
+    except DataError as error:
+        raise UsageError(str(error)) from None
     actions = {action.dest: action for action in parser._actions if action.option_strings}
     result: dict[str, Any] = {}
     for key, value in values.items():

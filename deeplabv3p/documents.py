@@ -104,6 +104,14 @@ def is_text(value: str) -> bool:
     return _SURROGATE.search(value) is None
 
 
+def whole_number(text: str) -> int | None:
+    """The number that a text is, in the digits 0 to 9 without a sign; None where it is none, or has over 18 digits.
+
+    ``str.isdigit`` is true for ``²``, which ``int`` refuses, and so are thousands of digits.
+    """
+    return int(text) if 0 < len(text) < _INTEGER_DIGITS and text.isascii() and text.isdigit() else None
+
+
 def shown(text: str) -> str:
     """A text from a file as a part of a one-line message: short, and with escapes for what does not print."""
     plain = text if text.isprintable() and is_text(text) else ascii(text)[1:-1]

@@ -37,7 +37,7 @@ COMMANDS: dict[str, list[str]] = {
                 "--precision",
                 precision,
             ),
-            *("--output_path", "{folder}/" + precision, *_DATA),
+            *("--output_path", "{folder}/" + precision, *_DATA, "--sample_num", "2"),
         ]
         for precision in ("f16", "w8", "int8", "int16x8")
     },

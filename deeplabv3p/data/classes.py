@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from deeplabv3p import files
 from deeplabv3p.data.class_files import Row, read_rows, table_text
@@ -63,15 +62,7 @@ def load_classes(path: str | os.PathLike[str]) -> ClassList:
             some lines have a colour, the lines may mean several things, or there are no classes or more than 255. The
             message gives the line number.
     """
-    try:
-        if not Path(path).is_file() and Path(path).exists():
-            raise DataError(f"{path} is no file. A class list is a text file with one name a line.")
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"cannot read the class list {path}: {error.strerror}.") from None
-    if len(data) > _MAX_BYTES:
-        raise DataError(f"{path} is larger than 1 MiB, which no class list is. Name the file with the class names.")
+    data = files.read_bytes(path, what="the class list", limit=_MAX_BYTES)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplabv3p import files
 from deeplabv3p.data.classes import ClassList
 from deeplabv3p.data.decode import Oddities, Picture, dataset_reading, is_turned, read_image, read_label
 from deeplabv3p.data.palettes import BY_ITSELF, Reading
@@ -177,6 +178,7 @@ def split_dataset(dataset: Dataset, val_split: float, seed: int) -> tuple[Datase
 
 def read_list(path: Path) -> list[str]:
     """The lines of a list file that are not blank, without blanks around them; raises DataError."""
+    files.check_regular(path, what="the list")
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
@@ -234,10 +236,10 @@ def _named_samples(
     samples = []
     for name in names:
         image, label = images[name_key(name)], labels[name_key(name)]
-        for files in (image, label):
-            if len(files) > 1:
-                clash = " and ".join(sorted(path.name for path in files))
-                raise DataError(f"'{name}' in {list_path} may be {clash} in {files[0].parent}. Remove one.")
+        for alike in (image, label):
+            if len(alike) > 1:
+                clash = " and ".join(sorted(path.name for path in alike))
+                raise DataError(f"'{name}' in {list_path} may be {clash} in {alike[0].parent}. Remove one.")
         samples.append(Sample(name, image[0], label[0]))
     return samples
 

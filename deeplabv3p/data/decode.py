@@ -8,13 +8,13 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from deeplabv3p import files
 from deeplabv3p.data.classes import VOID_COLOR, ClassList
 from deeplabv3p.data.depth import decode_deep, is_deep, likely_white, looks_like, scaled
 from deeplabv3p.data.palettes import (
@@ -293,10 +293,7 @@ def _ambiguous_depth(path: PathLike, stored: _Stored) -> str:
 
 
 def _read(path: PathLike) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    data = files.read_bytes(path)
     if not data:
         raise DataError(f"{path} is empty. Replace it.")
     return data
@@ -304,6 +301,7 @@ def _read(path: PathLike) -> bytes:
 
 def _header(path: PathLike) -> tuple[int, int, bool]:
     """(width, height, turned): the stored size, and whether EXIF swaps it."""
+    files.check_regular(path)
     try:
         with Image.open(path) as picture:
             width, height = picture.size

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from deeplabv3p import files
+from deeplabv3p import documents, files
 from deeplabv3p.data.classes import VOID_COLOR, save_classes
 from deeplabv3p.data.scenes import U8, draw_scene
 from deeplabv3p.errors import DataError, UsageError
@@ -160,9 +160,9 @@ def _write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 def _read_manifest(root: Path) -> dict[str, Any] | None:
     """What an earlier run left in ``root``; None where there is no manifest of this generator."""
     try:
-        manifest = json.loads((root / _MANIFEST).read_bytes())
+        manifest = documents.read_json(root / _MANIFEST)
         ours = manifest["generator"] == __name__ and all(type(manifest[split]) is int for split in SPLITS)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return None
     return manifest if ours else None
 

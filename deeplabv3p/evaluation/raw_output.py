@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from deeplabv3p import pixels
+from deeplabv3p import files, pixels
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.spec import ModelSpec
 
@@ -49,10 +48,7 @@ def labels_from_raw(
     if spec.input.resize == "window":
         raise UsageError("the spec asks for a sliding window: one dump does not hold the outputs of all windows.")
     geometry = pixels.place(picture_hw, spec.input)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
+    data = files.read_bytes(path)
     values = np.dtype(dtype).newbyteorder("<")
     depth = 1 if spec.output.kind == "labels" else spec.num_classes
     grids = _grids(geometry.tensor_hw, spec.output.stride)

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from deeplabv3p import files
+from deeplabv3p import documents, files
 from deeplabv3p.errors import DataError, DeeplabError, UsageError
 from deeplabv3p.training.config import DeviceOptions, TrainConfig
 
@@ -304,9 +304,10 @@ def _read(path: Path) -> bytes:
 
 def _cpu_devices() -> int:
     text = os.environ.get(CPU_DEVICES, "1")
-    if not text.isdigit() or not 1 <= int(text) <= 64:
-        raise UsageError(f"{CPU_DEVICES} is {text}, expected 1 to 64.")
-    return int(text)
+    number = documents.whole_number(text)
+    if number is None or not 1 <= number <= 64:
+        raise UsageError(f"{CPU_DEVICES} is {documents.shown(text)}, expected 1 to 64.")
+    return number
 
 
 def _tensorflow_devices(count: int) -> list[str]:

@@ -11,12 +11,11 @@ import dataclasses
 import hashlib
 import os
 import re
-import tomllib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from deeplabv3p import files
+from deeplabv3p import documents, files
 from deeplabv3p.errors import DataError
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.weights.download import download, extract
@@ -80,12 +79,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Entry]:
         DataError: it is missing, not TOML, or has an unknown key, a wrong type or a value that makes no sense.
     """
     path = Path(folder) / MANIFEST
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise DataError(f"{path} is not valid TOML ({error}).") from None
+    tables = documents.read_toml(path)
     entries = {name: _read_entry(f"{path}: [{name!r}]", name, table) for name, table in tables.items()}
     short_names = [entry.short_name for entry in entries.values() if entry.short_name]
     for short_name in short_names:

@@ -98,7 +98,7 @@ def from_torch_mobilenetv2(modules: Iterable[str]) -> dict[str, str]:
     result = {"features.0.0": "Conv1", "features.0.1": "bn_Conv1"}
     blocks: dict[int, list[tuple[int, ...]]] = {}
     for module in modules:
-        if match := re.fullmatch(r"features\.(\d+)\.conv\.(\d+(?:\.\d+)*)", module):
+        if match := re.fullmatch(r"features\.([0-9]{1,9})\.conv\.([0-9]{1,9}(?:\.[0-9]{1,9})*)", module):
             blocks.setdefault(int(match[1]), []).append(tuple(int(part) for part in match[2].split(".")))
     roles = [f"{role}{norm}" for role in ("expand", "depthwise", "project") for norm in ("", "_BN")]
     for block, places in blocks.items():

@@ -50,7 +50,7 @@ def _names(file: File) -> list[str]:
     them where it is another class's, too."""
     rows = {}
     for line in file.read().decode("utf-8", "replace").splitlines():
-        match = re.fullmatch(r"\s*(\d+)\s+[\d.]+\s+\d+\s+\d+\s+(.*\S)\s*", line)
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s+[\d.]+\s+\d+\s+\d+\s+(.*\S)\s*", line)
         if match:
             rows[int(match[1])] = match[2]
     if sorted(rows) != list(range(1, COUNT + 1)):

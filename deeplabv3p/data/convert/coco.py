@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplabv3p import documents
 from deeplabv3p.data.convert.foreign import (
     Foreign,
     Names,
@@ -295,8 +296,9 @@ def _stuff_names(file: File) -> dict[int, str]:
     names: dict[int, str] = {}
     for line in file.read().decode("utf-8", "replace").splitlines():
         number, _, name = line.partition(":")
-        if number.strip().isdigit() and name.strip() and int(number) > 0:
-            names[int(number)] = name.strip()
+        label = documents.whole_number(number.strip())
+        if label and name.strip():
+            names[label] = name.strip()
     if not names:
         raise DataError(f"{file.where} holds no line like '1: person'.")
     return names

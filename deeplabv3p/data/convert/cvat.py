@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
+from deeplabv3p import documents
 from deeplabv3p.data.classes import ClassList
 from deeplabv3p.data.convert.foreign import (
     ALL,
@@ -246,10 +247,11 @@ def _labelmap(file: File) -> dict[str, tuple[int, int, int]]:
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.rpartition(":")[0].rpartition(":")[0].rpartition(":")
-        numbers = [part.strip() for part in rest.split(",")]
-        if not name or len(numbers) != 3 or not all(part.isdigit() and int(part) < 256 for part in numbers):
-            raise DataError(f"{file.where}: '{line}' is not name:red,green,blue:parts:actions.")
-        found[name] = (int(numbers[0]), int(numbers[1]), int(numbers[2]))
+        color = [documents.whole_number(part.strip()) for part in rest.split(",")]
+        numbers = [value for value in color if value is not None and value < 256]
+        if not name or len(color) != 3 or len(numbers) != 3:
+            raise DataError(f"{file.where}: '{documents.shown(line)}' is not name:red,green,blue:parts:actions.")
+        found[name] = (numbers[0], numbers[1], numbers[2])
     if not found:
         raise DataError(f"{file.where} names no class.")
     return found

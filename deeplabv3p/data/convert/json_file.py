@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
+from deeplabv3p import documents
 from deeplabv3p.data.convert.foreign import Content
 from deeplabv3p.errors import DataError
 
@@ -15,10 +15,7 @@ _WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "an object
 
 def read_json(file: Content) -> Any:
     """The content of a JSON file; raises DataError."""
-    try:
-        return json.loads(file.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file.where} is not valid JSON ({error}). Export it again.") from None
+    return documents.parse_json(file.read(), file.where, foreign=True)
 
 
 def take(item: Any, key: str, kind: type[Kind], where: str) -> Kind:

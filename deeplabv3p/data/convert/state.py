@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeplabv3p import files
+from deeplabv3p import documents, files
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.convert.foreign import Skipped
 from deeplabv3p.data.convert.tally import Tally
@@ -80,8 +80,8 @@ def find_conversion(root: Path, key: str, overwrite: bool) -> Conversion | None:
 def read_state(root: Path) -> dict[str, Any] | None:
     """The content of ``dataset.json``; None where there is none that this module wrote."""
     try:
-        state = json.loads((root / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = documents.read_json(root / STATE)
+    except DataError:
         return None
     keys = {"format": str, "key": str, "complete": bool, "splits": dict}
     good = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in keys.items())

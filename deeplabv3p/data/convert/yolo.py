@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from deeplabv3p import documents
 from deeplabv3p.data.convert.foreign import Foreign, Names, Record, Size, is_picture, split_of
 from deeplabv3p.data.convert.formats import Options
 from deeplabv3p.data.convert.paint import Shape, draw
@@ -63,14 +64,16 @@ def _draw(file: File | None, found: list[str], names: Names, options: Options, s
         words, where = line.split(), f"{file.where if file else ''}: line {number}"
         if not words:
             continue
-        if not words[0].isdigit() or int(words[0]) >= len(found):
-            raise DataError(f"{where} begins with '{words[0]}', but the classes are 0 to {len(found) - 1}.")
+        index = documents.whole_number(words[0])
+        if index is None or index >= len(found):
+            shown = documents.shown(words[0])
+            raise DataError(f"{where} begins with '{shown}', but the classes are 0 to {len(found) - 1}.")
         if len(words) == 5:
             raise DataError(f"{where} is a box. Boxes say nothing about pixels: polygons are needed.")
         points = points_of(words[1:], where, least=3)
         if points.min() < -0.01 or points.max() > 1.01:
             raise DataError(f"{where} has coordinates outside of 0 to 1.")
-        shapes.append(Shape(found[int(words[0])], partial(_paint, points * (size[1], size[0]))))
+        shapes.append(Shape(found[index], partial(_paint, points * (size[1], size[0]))))
     return draw(shapes, names, options.order or "area", None, size, file.where if file else "")
 
 
@@ -107,7 +110,7 @@ def read_names(file: File) -> list[str]:
         )
     else:
         items = [line.removeprefix("-").strip() if line.startswith("-") else line for line in block if line]
-    numbered = [re.fullmatch(r"(\d+)\s*:\s*(.+)", item) for item in items if item]
+    numbered = [re.fullmatch(r"([0-9]{1,9})\s*:\s*(.+)", item) for item in items if item]
     if numbered and all(numbered):
         pairs = sorted((int(match[1]), match[2]) for match in numbered if match)
         if [number for number, _ in pairs] != list(range(len(pairs))):

@@ -122,8 +122,13 @@ def content_format(path: Path) -> str | None:
 
 def shown(text: str) -> str:
     """Text that any terminal and file takes: bytes that are no UTF-8 and control characters become escapes."""
-    text = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    """Python keeps a byte of a file name that is no text as a character from U+DC80 on."""
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
 
 
 def _locate(root: Path, path: Path) -> Path:
