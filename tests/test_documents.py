@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -127,3 +129,29 @@ def test_limits_of_length(tmp_path):
         documents.read_json(path, limit=5)
     with pytest.raises(DataError, match="a device"):
         files.read_bytes("/dev/zero")
+
+
+ROOT = Path(__file__).parents[1]
+OWN_TEXT = {
+    "deeplabv3p/documents.py",
+    "deeplabv3p/runtime/keras_engine.py",  # what Keras says of a model in memory
+    "deeplabv3p/export/mnn_integers.py",  # what MNN's converter has just written
+    "deeplabv3p/export/mnn_quantize.py",
+    "deeplabv3p/training/checkpoint.py",
+    "common/training.py",
+    "tools/demo.py",  # what the commands that it runs have written
+}
+
+
+def test_json_and_toml_are_read_in_one_place():
+    found = set()
+    for folder in ("deeplabv3p", "common", "tools"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and ast.unparse(node) in {
+                    "json.loads",
+                    "json.load",
+                    "tomllib.loads",
+                }:
+                    found.add(path.relative_to(ROOT).as_posix())
+    assert found - OWN_TEXT == set()

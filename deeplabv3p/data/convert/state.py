@@ -102,8 +102,8 @@ def read_journal(root: Path) -> dict[str, Tally]:
     done: dict[str, Tally] = {}
     for line in text.split("\n")[:-1]:  # a last line without its end was cut off
         name, _, counts = line.partition("\t")
-        with contextlib.suppress(ValueError, RecursionError):
-            done[name] = Tally.from_json(json.loads(counts))
+        with contextlib.suppress(ValueError, DataError):
+            done[name] = Tally.from_json(documents.parse_json(counts, JOURNAL))
     return done
 
 

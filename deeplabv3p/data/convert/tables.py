@@ -107,7 +107,7 @@ def camvid_split(name: str) -> str:
     """The list of SegNet's split, 367 / 101 / 233, that a CamVid frame such as ``0016E5_07959`` is in. Whole scenes,
     but for two: the second half of 0001TP is tested, 200 frames of 0016E5 validate."""
     scene, _, frame = name.partition("_")
-    number = int("".join(letter for letter in frame if letter.isdigit()) or 0)
+    number = int("".join(letter for letter in frame if letter in "0123456789")[:9] or 0)
     if scene == "Seq05VD" or (scene == "0001TP" and number >= 8550):
         return "test"
     return "val" if scene == "0016E5" and 7959 <= number <= 8159 else "train"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from deeplabv3p import documents
 from deeplabv3p.data.convert.foreign import Foreign, Names, Record, Size, Skipped, split_of
 from deeplabv3p.data.convert.formats import Options
 from deeplabv3p.data.convert.json_file import read_json
@@ -161,10 +161,7 @@ def _from_csv(file: File) -> list[Picture] | None:
     for number, row in enumerate(rows, 2):
         picture = found.setdefault(row["filename"], Picture(file, row["filename"]))
         where = f"{file.where}: line {number}"
-        try:
-            shape, attributes = (json.loads(row[key] or "{}") for key in CSV_COLUMNS[1:])
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where} holds a cell that is not JSON ({error}). Export it again.") from None
+        shape, attributes = (documents.parse_json(row[key] or "{}", where, foreign=True) for key in CSV_COLUMNS[1:])
         if shape:
             item = {"shape_attributes": shape, "region_attributes": attributes}
             picture.regions.append(_region(item, where))
