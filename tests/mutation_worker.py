@@ -19,9 +19,9 @@ import numpy as np
 from example_spec import SPEC
 
 from deeplabv3p.errors import DeeplabError
-from deeplabv3p.runtime import probe
+from deeplabv3p.runtime import keras_engine, probe
 
-TIME_LIMIT_S = 20.0  # for one file on a busy machine; each takes milliseconds
+TIME_LIMIT_S = 20.0  # of the processor for one file; each takes milliseconds
 
 # What a value becomes. The texts are put into JSON as they stand.
 RAW = {
@@ -218,9 +218,11 @@ def main() -> None:
     """Read the mutations of the seeds that are named."""
     kind, folder, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     probe.limit_memory()
+    if kind in {"keras", "h5"}:
+        keras_engine.import_keras()  # takes seconds, which are none of the first file's
     for seed in range(first, first + count):
         print(f"seed {seed}", flush=True)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             KINDS[kind](folder, np.random.default_rng(seed))
         except DeeplabError as error:
@@ -229,8 +231,8 @@ def main() -> None:
         except BaseException as error:
             text = "".join(traceback.format_exception(error))
             print(f"bad {seed}: {json.dumps(text[-1500:])}", flush=True)
-        if time.monotonic() - started > TIME_LIMIT_S:
-            print(f"bad {seed}: it took {time.monotonic() - started:.0f} s", flush=True)
+        if time.process_time() - started > TIME_LIMIT_S:
+            print(f"bad {seed}: it took {time.process_time() - started:.0f} s", flush=True)
     print("done", flush=True)
 
 

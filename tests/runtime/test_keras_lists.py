@@ -47,11 +47,12 @@ def test_networks_of_keras_applications_are_let_through(name):
     keras.backend.clear_session()
 
 
-@pytest.mark.parametrize(
-    ("name", "suffixes"), [("MobileNetV3Small", (".keras", ".h5")), ("EfficientNetB0", (".keras",))]
-)
-def test_networks_of_keras_applications_are_saved_and_loaded(name, suffixes, tmp_path):
+# Keras itself cannot open a .h5 with operations on numbers, as MobileNetV3 has them.
+SAVED = [("MobileNetV2", ".h5"), ("MobileNetV3Small", ".keras"), ("EfficientNetB0", ".keras")]
+
+
+@pytest.mark.parametrize(("name", "suffix"), SAVED)
+def test_networks_of_keras_applications_are_saved_and_loaded(name, suffix, tmp_path):
     model = getattr(keras.applications, name)(input_shape=(32, 32, 3), weights=None, include_top=False)
-    for suffix in suffixes:
-        model.save(tmp_path / f"m{suffix}")
-        assert load_model(tmp_path / f"m{suffix}").count_params() == model.count_params()
+    model.save(tmp_path / f"m{suffix}")
+    assert load_model(tmp_path / f"m{suffix}").count_params() == model.count_params()
