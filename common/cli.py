@@ -183,14 +183,12 @@ def exit_code(main: Main) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         _silence_stdout()
         return PIPE_CLOSED
-    except MemoryError:
-        report(DataError("there is not enough memory for this. Take smaller pictures, or fewer at a time."))
-        return DataError.exit_code
-    except FileNotFoundError:
-        if _has_current_folder():
+    except (MemoryError, FileNotFoundError) as error:
+        told = _of_process(error)
+        if told is None:
             raise
-        report(UsageError("the current folder does not exist any more. Change to another one."))
-        return UsageError.exit_code
+        report(told)
+        return told.exit_code
 
 
 def report(error: DeeplabError) -> None:
@@ -213,12 +211,15 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _has_current_folder() -> bool:
+def _of_process(error: MemoryError | FileNotFoundError) -> DeeplabError | None:
+    """What to tell of an error that comes of the process itself; None for others, which are bugs."""
+    if isinstance(error, MemoryError):
+        return DataError("there is not enough memory for this. Take smaller pictures, or fewer at a time.")
     try:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
-        return False
-    return True
+        return UsageError("the current folder does not exist any more. Change to another one.")
+    return None
 
 
 def _silence_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from deeplabv3p import files
 from deeplabv3p.data.class_files import Row, read_rows, table_text
