@@ -12,9 +12,6 @@ import zipfile
 from deeplabv3p import files
 from deeplabv3p.errors import DataError
 
-_ALWAYS = 256 << 20  # bytes that every archive may unpack to
-_RATIO = 64  # times its own size that a larger one may; trained weights shrink to half at the very best
-
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -36,10 +33,8 @@ def check_archive(path: str | os.PathLike[str], kind: str) -> list[str]:
         raise damaged(path, kind, error) from None
     for member in members:
         _check_member(member, path, kind)
-    if sum(member.file_size for member in members) > most_bytes(size):
-        raise DataError(
-            f"{path} is refused: it unpacks to more than {_RATIO} times its size, as no {_noun(kind)} does."
-        )
+    if sum(member.file_size for member in members) > files.most_bytes(size):
+        raise DataError(f"{path} is refused: it unpacks to far more than its size, as no {_noun(kind)} does.")
     return [member.filename for member in members]
 
 
@@ -61,11 +56,6 @@ def read_member(path: str | os.PathLike[str], name: str, kind: str, *, limit: in
         raise
     except Exception as error:  # as above
         raise damaged(path, kind, error) from None
-
-
-def most_bytes(size: int) -> int:
-    """The most bytes that a packed file of ``size`` bytes may unpack to."""
-    return max(_ALWAYS, _RATIO * size)
 
 
 def damaged(path: str | os.PathLike[str], kind: str, error: BaseException) -> DataError:

@@ -131,12 +131,25 @@ def read_npz(path: str | os.PathLike[str], only: Collection[str] | None = None) 
     """
     import numpy as np  # here: what only names files, such as `--help`, does without
 
+    check_regular(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if sum(member.file_size for member in archive.zip.infolist()) > most_bytes(os.stat(path).st_size):  # noqa: PTH116
+                raise ValueError("it unpacks to far more than its size")
             return {name: archive[name] for name in archive.files if only is None or name in only}
     except Exception as error:  # zipfile and NumPy raise whatever a damaged file leads to
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"cannot read {path} as an archive of arrays ({reason[0]}).") from None
+
+
+def most_bytes(size: int) -> int:
+    """The most bytes that a packed file of ``size`` bytes may unpack to. Trained weights shrink to half at best;
+    kilobytes that become gigabytes are an attack."""
+    return max(_ALWAYS, _RATIO * size)
+
+
+_ALWAYS = 256 << 20  # bytes that every file may unpack to
+_RATIO = 64  # times its own size that a larger one may
 
 
 def _flush(path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from deeplabv3p import archives
+from deeplabv3p import files
 from deeplabv3p.errors import DataError
 
 # gzip, shuffle, checksum, szip, nbit, scale-offset: HDF5's own. Others are libraries that it looks for.
@@ -41,7 +41,7 @@ def check(file: Any, where: str | os.PathLike[str], size: int) -> None:
         if filters - _OWN_FILTERS - {_LZF}:
             raise _refused(where, name, "is packed by a filter that is not HDF5's own")
         total += dataset.size * dataset.dtype.itemsize if dataset.shape is not None else 0
-    if total > archives.most_bytes(size):
+    if total > files.most_bytes(size):
         raise DataError(f"{where} is refused: its weights unpack to far more than the file's size.")
 
 

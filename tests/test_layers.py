@@ -16,8 +16,7 @@ ROOT = Path(__file__).parents[1]
 ROWS = [
     {"errors"},
     {"files", "csv_text", "progress", "backend", "processes"},
-    {"documents", "archives"},
-    {"hdf5"},
+    {"documents", "archives", "hdf5"},
     {"spec"},
     {"sampling", "colors", "fonts"},
     {"pixels"},

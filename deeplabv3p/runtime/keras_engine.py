@@ -22,7 +22,7 @@ from deeplabv3p import documents
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
 from deeplabv3p.files import atomic_path
 from deeplabv3p.runtime.artifact import EMBEDDED_SPEC
-from deeplabv3p.runtime.engine import check_threads, import_package, unknown_device, version_of
+from deeplabv3p.runtime.engine import check_threads, engine_errors, import_package, unknown_device, version_of
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.fit import check_fit
 from deeplabv3p.runtime.keras_half import store_half
@@ -47,6 +47,7 @@ class KerasRuntime:
         keras = import_keras()
         _check_fit(model, spec, source)
         self.spec = spec
+        self._source = source
         self.name = f"keras {version_of(keras.__version__)}"
         self.device = f"{keras.backend.backend()} {device or _default_device(keras)}"
         self._scope = _device_scope(keras, device)
@@ -57,7 +58,7 @@ class KerasRuntime:
         """See :meth:`deeplabv3p.runtime.Runtime.run`."""
         if self._call is None:
             raise RuntimeError("the runtime is closed")
-        with self._scope():
+        with self._scope(), engine_errors(f"{self.name} cannot run {self._source} on a batch of {list(batch.shape)}"):
             return np.asarray(self._call(batch))
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ def _check_archived_weights(path: Path) -> None:
     import h5py
 
     size = path.stat().st_size
-    data = archives.read_member(path, WEIGHTS, KIND, limit=archives.most_bytes(size)) or b""
+    data = archives.read_member(path, WEIGHTS, KIND, limit=files.most_bytes(size)) or b""
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             hdf5.check(file, path, len(data))

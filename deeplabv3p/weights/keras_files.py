@@ -34,7 +34,7 @@ def read_keras_file(path: Path) -> Source:
     files.check_regular(path)
     try:
         if zipfile.is_zipfile(path):
-            limit = archives.most_bytes(path.stat().st_size)
+            limit = files.most_bytes(path.stat().st_size)
             config = archives.read_member(path, _ARCHIVED_CONFIG, _KIND, limit=limit) or b"null"
             data = archives.read_member(path, _ARCHIVED_WEIGHTS, _KIND, limit=limit)
             if data is None:

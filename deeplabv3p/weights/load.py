@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplabv3p import files
+from deeplabv3p import archives, files
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import Preprocessing
 from deeplabv3p.weights import keras_files, names, tensorflow_files, torch_files
@@ -113,11 +112,7 @@ def _checkpoint_prefix(path: Path) -> Path | None:
 
 
 def _read_archive(path: Path) -> Source:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except Exception as error:  # zipfile raises whatever a damaged file leads to
-        raise DataError(f"{path} is a damaged archive, or cut short ({error}).") from None
+    members = archives.check_archive(path, "a weights file")
     if any(name.endswith(".h5") for name in members):
         return keras_files.read_keras_file(path)
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in members):
