@@ -136,3 +136,19 @@ def _nothing(send):
     import json  # noqa: F401 - the one of the current folder would end this process
 
     import numpy as np  # noqa: F401
+
+
+@pytest.mark.parametrize("pythonpath", ["", os.pathsep, "."])
+@pytest.mark.parametrize("script", ["deeplab.py", "tools/dataset_converter/stats.py"])
+def test_commands_import_nothing_from_the_current_folder_even_where_it_is_on_the_path(traps, script, pythonpath):
+    """``export PYTHONPATH=$PYTHONPATH:folder`` leaves an empty entry, which means the current folder. What Python
+    imports before a command begins is out of our hands."""
+    for early in ("encodings", "sitecustomize", "usercustomize", "struct", "deeplabv3p", "common"):
+        (traps / f"{early}.py").unlink()
+    path = f"{pythonpath}{os.pathsep}/nowhere" if pythonpath else pythonpath
+    environment = os.environ | {"PYTHONPATH": path}
+    words = {"deeplab.py": ["--image", "none.png", "--model_path", "none.onnx"]}.get(script, [])
+    words = words or ["--dataset_path", "none", "--dataset_file", "none.txt", "--classes_path", "none.txt"]
+    done = subprocess.run([sys.executable, str(ROOT / script), *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("error: ")
