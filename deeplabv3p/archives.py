@@ -62,7 +62,7 @@ def damaged(path: str | os.PathLike[str], kind: str, error: BaseException) -> Da
     """The error for an archive that could not be read."""
     said = str(error).strip().splitlines()
     reason = said[0][:200].rstrip(".") if said else type(error).__name__
-    return DataError(f"{path} is not {kind}, or it is cut short ({reason}).")
+    return DataError(f"{path} is not {kind}, or it is damaged or cut short ({reason}).")
 
 
 def _check_member(member: zipfile.ZipInfo, path: str | os.PathLike[str], kind: str) -> None:
