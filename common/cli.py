@@ -40,6 +40,14 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError, so that a wrong command line reads like any other error."""
         raise UsageError(f"{message.rstrip('.')}. `{self.prog} --help` lists the flags.")
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Refuse an empty value, which mostly is a variable of the shell that is not set, and would mean the current
+        folder where a path is wanted."""
+        takes_all = action.nargs == argparse.PARSER  # of a sub-command, which looks itself
+        if not takes_all and action.type is not any_text and any(not text.strip() for text in arg_strings):
+            raise argparse.ArgumentError(action, "the value is empty; is a variable of the shell not set?")
+        return super()._get_values(action, arg_strings)
+
 
 class HelpFormatter(argparse.HelpFormatter):
     """Ends the help of every flag with its default, unless the text already speaks of one."""
@@ -67,6 +75,11 @@ def _show(default: Any) -> str:
         separator = "x" if all(isinstance(value, int) for value in default) else "-"
         return separator.join(f"{value:g}" for value in default)
     return "none" if default is None else str(default)
+
+
+def any_text(text: str) -> str:
+    """Argument type: text that may be empty, which no other flag takes."""
+    return text
 
 
 def size_hw(text: str) -> tuple[int, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES
+from deeplabv3p.data.doctor.inventory import content_format
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES, is_other_kind, kinds_text
 from deeplabv3p.errors import DataError, UsageError
 
 
@@ -18,27 +19,46 @@ def find_pictures(names: Sequence[str], results: Path | None = None) -> list[Pat
 
     Raises:
         DataError: a name means no picture.
-        UsageError: a folder or pattern takes pictures from ``results``, where results will be written: the next run
-            would take those for pictures.
+        UsageError: a name is empty, or a folder or pattern takes pictures from ``results``, where results will be
+            written: the next run would take those for pictures.
     """
     found: dict[Path, None] = {}
     for name in names:
+        if not name.strip():
+            raise UsageError("the name of a picture is empty.")
         path = Path(name)
         paths = [path] if path.is_file() else _pictures_in(name)
         if not paths:
             where = "the folder holds no picture" if path.is_dir() else "there is no such file, folder or pattern match"
-            raise DataError(f"no picture found for '{name}': {where}.")
+            others = kinds_text(_left_aside(name))
+            but = f", but {others}. Convert them" if others else ""
+            raise DataError(f"no picture found for '{name}': {where}{but}.")
         if results is not None and paths != [path] and results.resolve() in {p.parent.resolve() for p in paths}:
             raise UsageError(f"'{name}' takes pictures from {results}, where the results go. Choose another --output.")
         found.update(dict.fromkeys(paths))
     return list(found)
 
 
+def left_aside(names: Sequence[str]) -> str:
+    """What the folders and patterns among ``names`` hold that is a picture, but is not looked for: ``3 files of kinds
+    that are not read: .heic 2, .gif 1``. "" where there is nothing."""
+    return kinds_text(dict.fromkeys(path for name in names if not Path(name).is_file() for path in _left_aside(name)))
+
+
 def _pictures_in(name: str) -> list[Path]:
+    return sorted(p for p in _inside(name) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
+def _left_aside(name: str) -> list[Path]:
+    """Pictures of other kinds, by their suffix or their first bytes."""
+    rest = (p for p in _inside(name) if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file())
+    return [p for p in rest if is_other_kind(p) or content_format(p)]
+
+
+def _inside(name: str) -> Iterable[Path]:
     path = Path(name)
     # Path.glob takes no absolute pattern.
-    inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
-    return sorted(p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return path.iterdir() if path.is_dir() else map(Path, glob.glob(name, recursive=True))  # noqa: PTH207
 
 
 class ResultNames:

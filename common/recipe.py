@@ -55,6 +55,8 @@ def _check(parser: argparse.ArgumentParser, action: argparse.Action, value: Any,
         return value
     if isinstance(value, (dict, list, bool)):
         raise UsageError(f"{where} is {value!r}, expected what --{action.dest} takes on the command line.")
+    if not str(value).strip() and action.type is not cli.any_text:
+        raise UsageError(f"{where} is empty. Give it a value, or leave it out.")
     try:
         checked = parser._get_value(action, str(value))
         parser._check_value(action, checked)

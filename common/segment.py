@@ -12,7 +12,7 @@ from common import inference_flags, video, window
 from common.cli import report, warn
 from common.console import ConsoleProgress
 from common.network import open_runtime
-from common.pictures import find_pictures
+from common.pictures import find_pictures, left_aside
 from common.results import ResultFolder, Results, ResultWindow, shares_text
 from common.runs import check_output_folder
 from deeplabv3p import visualize
@@ -42,6 +42,8 @@ def segment_pictures(options: argparse.Namespace) -> None:
         print(protocol(runtime, inference), flush=True)
         classes = runtime.spec.classes
         oddities = Oddities(runtime.spec.input.picture_max, sure=options.picture_max is not None)
+        if aside := left_aside(options.image):
+            warn(f"skipped {aside}")
         results: Results = ResultWindow(classes) if folder is None else ResultFolder(folder, classes)
         bar = ConsoleProgress("segment", "pictures") if len(paths) > 1 else contextlib.nullcontext(silent)
         with bar as progress:
@@ -116,18 +118,22 @@ def segment_video(options: argparse.Namespace) -> None:
     with (
         video.VideoReader(options.input) as reader,
         contextlib.closing(open_runtime(options)) as runtime,
-        video.open_writer(target, reader.fps) if target else contextlib.nullcontext() as writer,
+        contextlib.ExitStack() as opened,
     ):
+        pace = video.find_pace(reader.frame_times() if target else (), reader.fps)
+        writer = opened.enter_context(video.open_writer(target, pace.rate)) if target else None
         inference = inference_flags.options_from(options, runtime.spec)
         print(protocol(runtime, inference), flush=True)
         if reader.is_camera:
             print("Ctrl-C ends it", flush=True)
         with ConsoleProgress("segment", "frames") as progress:
-            frames, fps = _segment_frames(runtime, inference, reader, writer, progress)
+            frames, fps = _segment_frames(runtime, inference, reader, writer, pace, progress)
         if frames == 0:
             raise DataError(f"{options.input} holds no frame that can be read.")
     written = f" -> {target}" if target else ""
     print(f"{options.input}{written}: {frames} frames at {reader.fps:g} frames/s, segmented at {fps:.1f} fps")
+    if pace.note:
+        print(f"note: {pace.note}")
     if frames < reader.frame_count and target:
         print(f"note: the stream ended after {frames} of the {reader.frame_count} frames that its header promises")
 
@@ -137,15 +143,23 @@ def _segment_frames(
     inference: InferenceOptions,
     reader: video.VideoReader,
     writer: video.VideoWriter | None,
+    pace: video.Pace,
     progress: Progress,
 ) -> tuple[int, float]:
     """Returns the number of frames and how many were done a second, without the first, which pays for the start."""
     done, first_done, last_done = 0, 0.0, 0.0
+    start = 0.0
     try:
         for frame in reader:
+            shown = time.perf_counter()
+            start = start or shown
             picture = visualize.overlay(frame, predict(runtime, frame, inference), runtime.spec.classes)
             if writer is None:
                 window.show(picture)
+            elif reader.is_camera:  # a network slower than the camera must not make the video fast
+                writer.write_at(picture, shown - start)
+            elif done < len(pace.times):
+                writer.write_at(picture, pace.times[done])
             else:
                 writer.write(picture)
             done += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +22,8 @@ from deeplabv3p.errors import DataError, UsageError
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+_MOST_FPS = 120.0
+_MOST_REPEATED = 50  # frames written for one that was read, on average
 _FALLBACK_FPS = 25.0  # where a camera or a file does not tell its frame rate
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
@@ -36,6 +40,7 @@ class VideoReader:
     """
 
     def __init__(self, source: str) -> None:
+        self._source = source
         self.is_camera = source.isascii() and source.isdigit()
         if not self.is_camera and not Path(source).is_file():
             raise DataError(f"no video file {source}. Give a file, or a camera's index such as 0.")
@@ -64,6 +69,53 @@ class VideoReader:
     ) -> None:
         self._capture.release()
 
+    def frame_times(self) -> list[float]:
+        """When each frame of a file is shown, in seconds; decodes the file once more. Empty for cameras, and where the
+        file does not tell."""
+        if self.is_camera:
+            return []
+        times = []
+        with _quiet():
+            capture = cv2.VideoCapture(self._source)
+            while capture.grab():
+                times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            capture.release()
+        rising = all(first < second for first, second in itertools.pairwise(times))
+        return times if rising and all(map(math.isfinite, times)) else []
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How frames get onto the even beat of a video file: ``rate`` frames a second. With ``times`` (seconds, of each
+    frame) a frame is repeated until it is the next one's turn; without, each is written once. ``note`` says in a
+    sentence what becomes of uneven times; None where they are even."""
+
+    rate: float
+    times: tuple[float, ...] = ()
+    note: str | None = None
+
+
+def find_pace(times: Sequence[float], fps: float) -> Pace:
+    """The pace for frames at these times, where ``fps`` is their mean rate.
+
+    Frames at most half a beat off stay as they are. Else the beat is the shortest time between two frames, so that
+    none is lost, unless the pauses are so long that the video would be nothing but repetitions.
+    """
+    if len(times) < 2:
+        return Pace(fps)
+    since = [time - times[0] for time in times]
+    moved = max(abs(time - index / fps) for index, time in enumerate(since))
+    if moved <= 0.5 / fps:
+        return Pace(fps)
+    gaps = [second - first for first, second in itertools.pairwise(since)]
+    rate = min(round(1 / min(gaps), 3), _MOST_FPS)
+    what = f"frame times are uneven, {1000 * min(gaps):.0f} to {1000 * max(gaps):.0f} ms apart"
+    if since[-1] * rate > _MOST_REPEATED * len(times):
+        even = f"written at their mean rate, {fps:g} frames/s, which moves frames by up to {moved:.2f} s"
+        return Pace(fps, (), f"{what}; {even}")
+    kept = f"written at {rate:g} frames/s, each repeated until it is the next one's turn"
+    return Pace(rate, tuple(since), f"{what}; {kept}, so every one stands at its time to within {500 / rate:.0f} ms")
+
 
 class VideoWriter:
     """Writes RGB frames of one size; :func:`open_writer` makes it. ``frames`` counts them."""
@@ -71,6 +123,7 @@ class VideoWriter:
     def __init__(self, path: Path, codec: str, fps: float) -> None:
         self._path, self._codec, self._fps = path, codec, fps
         self._writer: Any = None
+        self._waiting: Image | None = None
         self.frames = 0
 
     def write(self, frame: Image) -> None:
@@ -86,6 +139,21 @@ class VideoWriter:
                 raise DataError(f"OpenCV cannot write a {self._codec} video of {height}x{width} pixels here.")
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.frames += 1
+
+    def write_at(self, frame: Image, time: float) -> None:
+        """Append a frame that is shown from ``time`` on, in seconds since the first: the one before is repeated until
+        then. A frame that has no beat to itself replaces the one before."""
+        beats = round(time * self._fps) - self.frames
+        if self._waiting is not None:
+            for _ in range(beats):
+                self.write(self._waiting)
+        self._waiting = frame
+
+    def finish(self) -> None:
+        """Write the frame that waits for its successor, if there is one."""
+        if self._waiting is not None:
+            self.write(self._waiting)
+            self._waiting = None
 
     def release(self) -> None:
         """Write the end of the file."""
@@ -106,6 +174,7 @@ def open_writer(path: str | os.PathLike[str], fps: float) -> Iterator[VideoWrite
         writer = VideoWriter(temporary, CODECS[Path(path).suffix.lower()], fps)
         try:
             yield writer
+            writer.finish()
         finally:
             writer.release()
         _check_written(temporary, Path(path), writer.frames)

@@ -15,11 +15,10 @@ import numpy as np
 from deeplabv3p import files
 from deeplabv3p.data.classes import ClassList
 from deeplabv3p.data.decode import Oddities, Picture, dataset_reading, is_turned, read_image, read_label
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.data.palettes import BY_ITSELF, Reading
 from deeplabv3p.errors import DataError, UsageError
 from deeplabv3p.spec import FULL_RANGE, ClassInfo, ignored_class
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 VOC_LAYOUT = ("JPEGImages", "SegmentationClass")
 LAYOUTS = (("images", "labels"), VOC_LAYOUT, ("images", "masks"), ("imgs", "masks"))

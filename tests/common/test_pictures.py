@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.pictures import ResultNames, find_pictures
-from deeplabv3p.errors import DataError
+from common.pictures import ResultNames, find_pictures, left_aside
+from deeplabv3p.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -61,3 +61,26 @@ def test_no_two_result_names_are_the_same(wanted: list[str]) -> None:
     got = [names.unique(name) for name in wanted]
     assert len({name.casefold() for name in got}) == len(got)
     assert all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in got)
+
+
+def test_other_kinds_are_said(folder: Path) -> None:
+    for name in ("x.heic", "y.HEIC", "z.gif", "w.arw", "data.json"):
+        (folder / name).write_bytes(b"x")
+    (folder / "nameless").write_bytes(b"\xff\xd8\xff\xe0")
+    (folder / "sub" / "deep.heic").write_bytes(b"x")
+    said = "5 files of kinds that are not read: .heic 2"
+    text = left_aside([str(folder)])
+    assert text.startswith(said)
+    assert all(part in text for part in (".gif 1", ".arw 1", "(no suffix) 1"))
+    assert left_aside([str(folder / "x.heic")]) == ""  # what is named is read, or an error
+    assert left_aside([str(folder / "**" / "*")]).startswith("6 files")
+    (folder / "only").mkdir()
+    (folder / "only" / "a.heic").touch()
+    with pytest.raises(DataError, match=r"holds no picture, but 1 file of a kind that is not read: \.heic 1\. Convert"):
+        find_pictures([str(folder / "only")])
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name: str) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        find_pictures([name])

@@ -135,6 +135,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "label_suffix": (
         "--label_suffix",
         {
+            "type": cli.any_text,
             "default": None,
             "metavar": "TEXT",
             "help": "what a mask's name has behind the picture's (default: the format's)",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from deeplabv3p.data.classes import MAX_CLASSES, default_colors
 from deeplabv3p.data.convert.formats import Options
 from deeplabv3p.data.convert.tally import BACKGROUND_NAMES, Drawn, Tally
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import ClassInfo

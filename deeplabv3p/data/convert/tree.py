@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.errors import DataError
 
 

@@ -41,8 +41,8 @@ from deeplabv3p.data.convert.state import (
 )
 from deeplabv3p.data.convert.tally import Drawn, Outcome, Tally, count_labels, judge, require_something
 from deeplabv3p.data.convert.twice import without_doubles
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES
 from deeplabv3p.data.decode import read_image, read_label
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.progress import Progress, silent

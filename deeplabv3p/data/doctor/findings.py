@@ -184,6 +184,10 @@ KINDS: dict[str, Kind] = {
     "wrong_suffix": Kind(
         "warning", "The name says another format than the content.", "the file gets the suffix of its content"
     ),
+    "unread_kind": Kind(
+        "warning",
+        "Pictures of kinds that are not read here are as if they were not there. Convert them to JPEG or PNG.",
+    ),
     "some_masks_0_255": Kind(
         "warning",
         "Of two classes, these maps hold 0 and 255 but no 1, while others do: 255 may mean class 1 here.",

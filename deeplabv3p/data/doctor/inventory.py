@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeplabv3p.data.classes import CLASS_FILES
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES, LAYOUTS_TEXT, find_layout, find_pair, name_key, read_list
+from deeplabv3p.data.dataset import LAYOUTS_TEXT, find_layout, find_pair, name_key, read_list
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES, is_other_kind
 from deeplabv3p.errors import DataError
 
 CLASSES_NAME = "classes.txt"
@@ -58,12 +59,14 @@ class SplitList:
 
 @dataclass(frozen=True)
 class Inventory:
-    """A dataset as it lies there. ``layout`` is (pictures' folder, label maps' folder), or None for lists of pairs."""
+    """A dataset as it lies there. ``layout`` is (pictures' folder, label maps' folder), or None for lists of pairs.
+    ``unread`` are pictures in these folders of kinds that are not read."""
 
     root: Path
     layout: tuple[str, str] | None
     pairs: tuple[Pair, ...]
     lists: tuple[SplitList, ...]
+    unread: tuple[Path, ...] = ()
 
     def relative(self, path: Path) -> str:
         """A path as it is shown: relative to the dataset where it lies in it, and printable whatever its bytes."""
@@ -105,7 +108,12 @@ def take_inventory(root: Path, lists: Sequence[Path] = (), classes_file: Path | 
             f"{root} holds {LAYOUTS_TEXT}, and no list of 'image label' pairs. "
             "Name the dataset's own folder, or its lists with --dataset_file."
         )
-    return Inventory(root, layout, tuple(pairs), tuple(read))
+    unread = tuple(path for folder in layout or () for path in sorted((root / folder).iterdir()) if _is_unread(path))
+    return Inventory(root, layout, tuple(pairs), tuple(read), unread)
+
+
+def _is_unread(path: Path) -> bool:
+    return is_other_kind(path) and not path.name.startswith(".") and content_format(path) is None and path.is_file()
 
 
 def content_format(path: Path) -> str | None:

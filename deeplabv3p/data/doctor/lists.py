@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deeplabv3p.data.doctor.findings import Finding, finding, plural
 from deeplabv3p.data.doctor.inventory import Inventory, SplitList, shown
+from deeplabv3p.data.kinds import kinds_text
 
 
 def list_findings(inventory: Inventory) -> list[Finding]:
@@ -16,6 +17,9 @@ def list_findings(inventory: Inventory) -> list[Finding]:
     found = [result for item in inventory.lists for result in _of_list(item, inventory)]
     if not inventory.lists:
         found.append(finding("no_lists", f"no list found: all {plural(len(inventory.pairs), 'name')} looked at."))
+    if inventory.unread:
+        names = [inventory.relative(path) for path in inventory.unread]
+        found.append(finding("unread_kind", f"{kinds_text(inventory.unread)}.", names))
     return [*found, *_unpaired(inventory), *_names(inventory)]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deeplabv3p.data.dataset import IMAGE_SUFFIXES
 from deeplabv3p.data.depth import likely_white, looks_like
 from deeplabv3p.data.doctor.findings import Example, Finding, Severity, finding, plural
 from deeplabv3p.data.doctor.inventory import Inventory, content_format
 from deeplabv3p.data.doctor.record import MAX_PIXELS, Record
+from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.spec import FULL_RANGE
 
 SUFFIXES = {

@@ -1,7 +1,10 @@
 #include "files.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
+#include <iostream>
+#include <map>
 #include <set>
 
 #include "error.hpp"
@@ -19,14 +22,30 @@ bool is_picture(const fs::path& path) {
   return std::any_of(std::begin(extensions), std::end(extensions), [&](auto other) { return extension == other; });
 }
 
+// Pictures that Python's commands or others read.
+bool is_other_picture(const fs::path& path) {
+  static const std::set<std::string> others = {".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".jxl",
+                                               ".jp2", ".pgm", ".ppm", ".dng",  ".tga",  ".psd",  ".exr",  ".hdr"};
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  return others.contains(extension);
+}
+
 std::vector<std::string> pictures_in(const std::string& folder) {
   std::vector<std::string> found;
   std::error_code error;
+  std::map<std::string, int> skipped;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     if (is_picture(it->path())) found.push_back(it->path().string());
+    if (is_other_picture(it->path())) ++skipped[it->path().extension().string()];
   }
   if (error) throw data_error("cannot read the folder " + folder + ": " + error.message() + ".");
   if (found.empty()) throw data_error("the folder " + folder + " holds no .jpg, .jpeg or .png.");
+  if (!skipped.empty()) {
+    std::cerr << "warning: skipped files of " << folder << " of kinds that are not read:";
+    for (const auto& [extension, count] : skipped) std::cerr << ' ' << extension << ' ' << count;
+    std::cerr << '\n';
+  }
   std::sort(found.begin(), found.end());
   return found;
 }

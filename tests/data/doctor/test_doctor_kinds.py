@@ -311,6 +311,12 @@ def plant_odd_name(root: Path) -> tuple[list[str], int]:
     return [r"images/caf\xe9.jpg", r"images/line\nbreak.jpg", r"labels/line\nbreak.png"], 0
 
 
+def plant_unread_kind(root: Path) -> tuple[list[str], int]:
+    for name in ("x.heic", "y.CR2"):
+        (root / "images" / name).write_bytes(b"no picture that is known here")
+    return ["images/x.heic", "images/y.CR2"], 0
+
+
 def plant_unicode_spelling(root: Path) -> tuple[list[str], int]:
     name = unicodedata.normalize("NFD", "café")
     save(root / "images" / f"{name}.jpg", photo(62))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     folder = check_output_folder(options.output_path)
     # Only now: these import NumPy and OpenCV.
-    from common.pictures import find_pictures
+    from common.pictures import find_pictures, left_aside
     from deeplabv3p import visualize
     from deeplabv3p.data.decode import image_size
     from deeplabv3p.evaluation.raw_output import default_dtype, labels_from_raw
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec = _spec(options.spec)
     dtype = options.dtype or default_dtype(spec)
     pairs = _pairs(_dumps(options.raw), find_pictures(options.image, folder))
+    if aside := left_aside(options.image):
+        cli.warn(f"skipped {aside}")
     with ConsoleProgress("convert", "dumps") as progress:
         for done, (raw, picture) in enumerate(pairs, 1):
             labels = labels_from_raw(raw, spec, dtype, image_size(picture))
