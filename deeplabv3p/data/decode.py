@@ -42,6 +42,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _NAMED = 5  # files in a sentence
 _EXIF_ORIENTATION = 0x0112
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6  # the colour types of PNG
+_NO_CLASSES = ClassList((), explicit_colors=False)
 _GREY_STEP = 8  # values closer than this are no steps of grey
 _LOOKED_AT = 32  # label maps of a dataset
 
@@ -228,6 +229,16 @@ def content_of(path: PathLike, values: Iterable[int]) -> Content | None:
     return _content(stored, values, path) if stored.depth <= 8 else None
 
 
+def numbers_content(data: bytes, name: str) -> Content | None:
+    """What the bytes of a label PNG called ``name`` hold, whatever the classes; None where it is none or damaged."""
+    try:
+        stored = _stored_in(data, name)
+        whole = stored.kind != _PALETTE or is_plain(stored.palette, _NO_CLASSES, None)
+        return None if whole else _content(stored, _values(_pixels(stored, name)), name)
+    except DataError:
+        return None
+
+
 def label_content(path: PathLike, class_list: ClassList, ignore_index: int | None) -> Content:
     """What a label PNG holds, as far as it matters for :func:`dataset_reading`; raises DataError."""
     stored = _stored(path)
@@ -252,7 +263,10 @@ class _Stored:
 
 
 def _stored(path: PathLike) -> _Stored:
-    data = _read(path)
+    return _stored_in(_read(path), path)
+
+
+def _stored_in(data: bytes, path: PathLike) -> _Stored:
     if not data.startswith(PNG_SIGNATURE):
         raise DataError(f"{path} is not a PNG file. Label maps must be PNG, which keeps every value.")
     entries = check_png(data, path)

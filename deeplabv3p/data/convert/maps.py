@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from deeplabv3p.data.classes import ClassList
 from deeplabv3p.data.convert.foreign import Content
+from deeplabv3p.data.decode import numbers_content
+from deeplabv3p.data.palettes import UnclearMapsError, decide
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 
@@ -20,6 +23,7 @@ Color = tuple[int, int, int]
 
 _EXACT = {"PNG", "BMP", "TIFF", "GIF", "PPM"}
 EXIF_ORIENTATION = 0x0112
+_LOOKED_AT = 32  # label maps of a source
 MAX_PIXELS = 1 << 28  # of a label map
 
 
@@ -72,6 +76,24 @@ def size_as_seen(picture: Content) -> tuple[int, int]:
                 return opened.size if turned else (opened.height, opened.width)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{picture.where} is no picture that can be read ({error}). Get the file again.") from None
+
+
+def require_numbers(files: Sequence[Content]) -> None:
+    """Look at some palette PNGs, evenly spaced, whose numbers shall be those of classes.
+
+    Raises:
+        DataError: their palettes contradict each other, as those of PNG optimisers do.
+    """
+    count = min(_LOOKED_AT, len(files))
+    chosen = [files[place * len(files) // count] for place in range(count)]
+    contents = [numbers_content(file.read(), file.where) for file in chosen]
+    try:
+        decide([item for item in contents if item is not None], ClassList((), explicit_colors=False), None)
+    except UnclearMapsError as error:
+        raise DataError(
+            f"{' and '.join(error.files)} have palettes in different orders, so their numbers mean no classes. "
+            "Convert them as rgb_masks, with a class file of names and colours."
+        ) from None
 
 
 def number_table(labels: Mapping[int, int]) -> npt.NDArray[np.uint16]:

@@ -20,7 +20,7 @@ from deeplabv3p.data.convert.foreign import (
     split_of,
 )
 from deeplabv3p.data.convert.formats import Options
-from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers
+from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers, require_numbers
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
@@ -46,6 +46,8 @@ def read_paddleseg(tree: Tree, options: Options) -> Foreign:
         records += _records(tree, file, table, foreign)
     if not records and not foreign.skipped:
         raise DataError("the sources hold no list with lines of a picture and its label map.")
+    where = {file.where: file for file in tree.files.values()}
+    require_numbers([where[record.origin] for record in records if record.origin in where])
     foreign.records = records
     return foreign
 

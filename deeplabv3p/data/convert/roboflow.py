@@ -13,7 +13,7 @@ import numpy as np
 
 from deeplabv3p.data.convert.foreign import Foreign, Names, Pixels, Record, Size, Skipped, is_picture, split_of
 from deeplabv3p.data.convert.formats import Options
-from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers
+from deeplabv3p.data.convert.maps import map_numbers, number_table, read_numbers, require_numbers
 from deeplabv3p.data.convert.tree import File, Tree
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
@@ -38,16 +38,19 @@ def read_roboflow(tree: Tree, options: Options) -> Foreign:
     table = number_table({255: IGNORE, **labels})
     foreign = Foreign(names.classes, [], names.notes)
     records = []
+    masks = []
     pictures = {f.name.removesuffix(f.suffix): f for f in tree.files.values() if is_picture(f.name)}
     for name, image in pictures.items():
         mask = pictures.get(f"{name}{MASK}")
         if mask is not None:
+            masks.append(mask)
             draws = partial(_label, mask, table)
             records.append(Record(image.stem, split_of(image.parent), image, image.suffix, draws, mask.where))
         elif not name.endswith(MASK):
             foreign.skipped.append(Skipped(image.where, f"its mask {image.stem}{MASK}.png is missing"))
         elif name.removesuffix(MASK) not in pictures:
             foreign.skipped.append(Skipped(image.where, "its picture is missing"))
+    require_numbers(masks)
     foreign.records = records
     return foreign
 

@@ -12,7 +12,7 @@ from deeplabv3p.data.doctor.inventory import Inventory
 from deeplabv3p.data.doctor.record import LabelFacts, Record, pack
 from deeplabv3p.data.palettes import BY_ITSELF, Reading, UnclearMapsError, decide, read_by_color
 
-NO_CLASSES = ClassList((), explicit_colors=False)
+_NO_CLASSES = ClassList((), explicit_colors=False)
 
 
 def decided(
@@ -20,7 +20,7 @@ def decided(
 ) -> tuple[Reading, tuple[Record, ...], list[Finding]]:
     """How maps are read, as training would; the records, with colours in place of numbers where those are meant; and
     what cannot be read for certain."""
-    classes = class_list or NO_CLASSES
+    classes = class_list or _NO_CLASSES
     contents = [record.label.content for record in records if record.label and record.label.content]
     found: list[Finding] = []
     try:

@@ -452,6 +452,18 @@ def test_paddleseg(tmp_path):
         run("paddleseg", tmp_path / "in", tmp_path / "b", classes=wide)
 
 
+def test_numbers_under_palettes_of_an_optimiser_are_refused(tmp_path):
+    one, other = np.array([(9, 8, 7), (1, 200, 3)]), np.array([(1, 200, 3), (9, 8, 7)])
+    content = {
+        "labels.txt": "road\ncar\n",
+        "train.txt": "images/a.jpg labels/a.png\nimages/c.jpg labels/c.png\n",
+        **{f"images/{name}.jpg": encode(photo(), ".jpg") for name in "ac"},
+        **{f"labels/{name}.png": palette_png(regions(2), colors) for name, colors in (("a", one), ("c", other))},
+    }
+    with pytest.raises(DataError, match=r"labels/c\.png have palettes in different orders.*rgb_masks"):
+        run("paddleseg", to_folder(tmp_path / "in", content), tmp_path / "out")
+
+
 def yolo_line(number: int, points: list[list[float]]) -> str:
     return f"{number} " + " ".join(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points) + "\n"
 
