@@ -34,7 +34,6 @@ _TITLES = {
     "dark_range": "Pictures of 10 to 14 bits in 16-bit files",
     "beyond_white": "Pictures brighter than white",
     "wrong_suffix": "Names that say another format",
-    "unread_kind": "Pictures of kinds that are not read",
     "some_masks_0_255": "Some masks of 0 and 255 among others",
     "exif_unclear": "Pictures turned by EXIF, label maps unclear",
     "in_two_lists": "Pictures in two lists",
