@@ -19,9 +19,22 @@ _BETWEEN = r"[\s,;:=|]"
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
 _FIRST = re.compile(rf"{_BETWEEN}*({_NUMBER})(?={_BETWEEN}|$)")
 _LAST = re.compile(rf"(?:^|(?<={_BETWEEN[:-1]}]))({_NUMBER}){_BETWEEN}*$")
-_TRIPLE = re.compile(rf"[(\[{{]\s*({_NUMBER})\s*[,;\s]\s*({_NUMBER})\s*[,;\s]\s*({_NUMBER})\s*[)\]}}]")
-_HEX = re.compile(r"(?<![\w#])#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})(?!\w)")
+_TRIPLE = re.compile(rf"(?:\brgb)?[(\[{{]\s*({_NUMBER})\s*[,;\s]\s*({_NUMBER})\s*[,;\s]\s*({_NUMBER})\s*[)\]}}]")
+_HEX = re.compile(r"(?<![\w#])(?:#|0x)([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})(?!\w)")
 _CVAT = re.compile(r"([^:]*[^:\s])\s*:\s*(?:([0-9]+)\s*,\s*([0-9]+)\s*,\s*([0-9]+))?\s*:([^:]*):([^:]*)")
+# What every line begins or ends with in place of a separator, and what then stands for it.
+_DRESSED = (
+    (re.compile(r"[\[(]?([0-9]+)[.)\]]+\s+(?=\S)"), r"\1 "),  # 0. name, 0) name, [0] name
+    (re.compile(r"(?:class|label|id|index)\s*#?([0-9]+)\s*[:=,]\s*(?=\S)", re.I), r"\1 "),  # class 0: name
+    (re.compile(r"([0-9]+)\s+(?:->|=>|-|\u2013)\s+(?=\S)"), r"\1 "),  # 0 - name
+    (re.compile(rf"(.*\S)\s+(?:->\s*|=>\s*|[-\u2013]\s+)(?=[(\[#]?{_NUMBER})"), r"\1 : "),  # name -> 0
+    (re.compile(r"(.*\S)\s*[,;]$"), r"\1"),  # name,
+)
+_STRANGE = (
+    (re.compile(r".*(?:^|\s|,)(?:#|0x)[0-9a-f]{3,8}(?:$|\s|,)", re.I), "a colour that has not six digits"),
+    (re.compile(r"(?=.*[0-9])(?:[0-9a-f]{6}\s+\S|.*\S\s+[0-9a-f]{6}$)", re.I), "perhaps a colour without its #"),
+    (re.compile(r"(?:.*\W)?(?:id|name|label|color)[\"']?\s*[:=]", re.I), "a name with keys"),
+)
 _OTHER_FORMAT = re.compile(
     r"[{}<\]]|\[(?!\s*[0-9])|item\s*\{|(?:names|nc|classes|labels|categories)\s*[:=]|---$|- ", re.I
 )
@@ -52,9 +65,11 @@ class Row:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A line with the numbers at both ends of it; where nothing but numbers is there, they are at both ends."""
+    """A line with the numbers at both ends of it; where nothing but numbers is there, they are at both ends. ``raw``:
+    as it stands in the file."""
 
     line: int
+    raw: str
     text: str
     first: tuple[str, ...]
     last: tuple[str, ...]
@@ -68,11 +83,7 @@ class _Parts:
         for _ in range(last):
             match = _LAST.search(text)
             text = text[: match.start()] if match else ""
-        if first:
-            text = re.sub(rf"^{_BETWEEN}+", "", text)
-        if last:
-            text = re.sub(rf"{_BETWEEN}+$", "", text)
-        return _unquoted(text) if first or last else text
+        return _unquoted(re.sub(rf"^{_BETWEEN}+|{_BETWEEN}+$", "", text)) if first or last else text
 
 
 def read_rows(lines: Sequence[tuple[int, str]], where: str) -> list[Row]:
@@ -171,10 +182,17 @@ def _column(text: str) -> str:
 
 
 def _free(lines: Sequence[tuple[int, str]], where: str) -> list[Row]:
-    parts = [_cut(number, text) for number, text in lines]
+    texts = [text for _, text in lines]
+    for pattern, plain in _DRESSED:
+        if all(pattern.match(text) for text in texts):
+            texts = [pattern.sub(plain, text, count=1) for text in texts]
+    parts = [_cut(number, raw, text) for (number, raw), text in zip(lines, texts, strict=True)]
     first, last = (min(len(part) for part in ends) for ends in zip(*((p.first, p.last) for p in parts), strict=True))
     _check_all_colored(parts, last, where, "last")
     _check_all_colored(parts, first, where, "first")
+    for pattern, what in _STRANGE if first + last < 3 and len(parts) > 1 else ():
+        if all(pattern.match(part.raw) for part in parts):
+            _refuse(where, parts[0].line, f"is '{parts[0].raw[:40]}', {what}")
     if (first, last) == (0, 0) or all(part.first == (part.text,) for part in parts):
         return _names(parts, where)
     rules = {
@@ -199,7 +217,7 @@ def _free(lines: Sequence[tuple[int, str]], where: str) -> list[Row]:
     return rule(parts, where)
 
 
-def _cut(number: int, text: str) -> _Parts:
+def _cut(number: int, raw: str, text: str) -> _Parts:
     text = _spread(text)
     first: list[str] = []
     rest = text
@@ -207,12 +225,12 @@ def _cut(number: int, text: str) -> _Parts:
         first.append(match[1])
         rest = rest[match.end() :]
     if not rest.strip(" \t,;:=|"):
-        return _Parts(number, text, tuple(first), tuple(first))
+        return _Parts(number, raw, text, tuple(first), tuple(first))
     last: list[str] = []
     while len(last) < _MOST and (match := _LAST.search(rest)):
         last.insert(0, match[1])
         rest = rest[: match.start()]
-    return _Parts(number, text, tuple(first), tuple(last))
+    return _Parts(number, raw, text, tuple(first), tuple(last))
 
 
 def _spread(text: str) -> str:
@@ -236,6 +254,8 @@ def _check_all_colored(parts: Sequence[_Parts], least: int, where: str, end: str
 
 def _names(parts: Sequence[_Parts], where: str) -> list[Row]:
     """Names alone, unless something says that they are not."""
+    if parts[0].raw == "__ignore__" and len(parts) > 1:  # labelme's word for number -1
+        parts = parts[1:]
     head = re.split(r"[,;\t|]", parts[0].text)
     if len(head) > 1 and _column(head[0]) in _KNOWN:
         _refuse(where, parts[0].line, f"is '{parts[0].text[:40]}', which looks like the header of an unknown table")
@@ -246,8 +266,10 @@ def _names(parts: Sequence[_Parts], where: str) -> list[Row]:
     if series and len(counted) > 1 and 2 * len(counted) >= len(parts) and any(not part.first for part in parts):
         odd = next(part for part in parts if not part.first)
         raise DataError(f"{where}: line {odd.line} has no number, other lines begin with one. {_WAY_OUT}")
-    quoted = all(_unquoted(part.text) != part.text for part in parts)
-    return [Row(part.line, _unquoted(part.text) if quoted else part.text) for part in parts]
+    listed = all(re.fullmatch(r".*[,;]", part.raw) for part in parts)
+    names = [part.raw[:-1].strip() if listed else part.raw for part in parts]
+    quoted = all(_unquoted(name) != name for name in names)
+    return [Row(part.line, _unquoted(name) if quoted else name) for part, name in zip(parts, names, strict=True)]
 
 
 def _rows(
@@ -274,7 +296,7 @@ def _rows(
 
 def _number_behind(parts: Sequence[_Parts], where: str) -> list[Row]:
     """``class 1``, ``route 66`` are names; ``sky 0``, ``road 1`` are a name and its number."""
-    names = [Row(part.line, part.text) for part in parts]
+    names = [Row(part.line, part.raw) for part in parts]
     if not _are_apart(parts, 0, 1) or len(parts) == 1:
         return names
     numbers = [part.last[-1] for part in parts]
