@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     flag("--scales", type=_scales, default=_PLAIN["scales"], metavar="X,…", help=f"{scales_help} (default: 1)")
     temperature_help = "probabilities are softmax(logits / T), where predictions are averaged or refined"
     flag("--temperature", type=cli.number(0.01, 100), default=_PLAIN["temperature"], metavar="T", help=temperature_help)
-    flag("--do_crf", action="store_true", help="refine the labels with a dense CRF; its defaults often lose mIoU")
+    flag("--do_crf", action="store_true", help="refine the labels with a dense CRF; the defaults can lose mIoU")
     _add_crf_flags(parser.add_argument_group("CRF (with --do_crf)"))
 
 
