@@ -163,7 +163,8 @@ def _parts(segmentation: list[Any]) -> list[Any]:
 def _parents(contents: dict[File, Any]) -> set[int]:
     """Categories that are what others are kinds of, as Roboflow lists them."""
     items = [item for content in contents.values() for item in content["categories"]]
-    above = {item.get("supercategory") for item in items if item.get("supercategory") != item["name"]}
+    kinds = [(item["name"], item.get("supercategory")) for item in items]
+    above = {kind for name, kind in kinds if isinstance(kind, str) and kind != name}
     return {item["id"] for item in items if item["name"] in above}
 
 

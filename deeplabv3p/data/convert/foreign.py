@@ -135,6 +135,9 @@ class Names:
                     classes = (BACKGROUND, *classes)
                 self.notes.append("the class file has no background: it is label 0, the first class of the file is 1")
         check_count(len(classes), where)
+        broken = next((name for name in names if not _is_text(name)), None)
+        if broken is not None:
+            raise DataError(f"{where} has annotations called {broken!a}, which is no text (half a character).")
         if "" in names:
             raise DataError(f"{where} has annotations without a name. Name them, or remove them.")
         self.classes = classes
@@ -181,6 +184,14 @@ class Names:
                 "(height x width)."
             )
         return np.full(declared or size, self.unlabelled, np.uint8)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:  # half of a pair, which JSON can hold and no file
+        return False
+    return True
 
 
 def _is_background(name: str) -> bool:

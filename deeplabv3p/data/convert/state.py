@@ -90,7 +90,8 @@ def read_state(root: Path) -> dict[str, Any] | None:
 
 def write_state(root: Path, state: dict[str, Any]) -> None:
     """Write ``dataset.json`` atomically."""
-    files.write_text(root / STATE, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(state, indent=1, ensure_ascii=False) + "\n"
+    files.write_text(root / STATE, text.encode("utf-8", "replace").decode("utf-8"))  # names of others may be no text
 
 
 def read_journal(root: Path) -> dict[str, Tally]:

@@ -39,6 +39,7 @@ UNNAMED = "regions without a label"
 _SEVERAL = "regions with several labels"
 _BOXES = "boxes (--boxes fills them)"
 _LIKELY = ("class", "label", "name", "category", "type", "object", "object_name", "class_name", "label_name")
+_FAR = 1e9  # pixels; not a number is not nearer, either
 _VIA3 = {1: "point", 2: "rect", 3: "circle", 4: "ellipse", 5: "polyline", 6: "polyline", 7: "polygon"}
 
 
@@ -184,7 +185,7 @@ def _from_via3(file: File, content: dict[str, Any]) -> list[Picture]:
         xy = item.get("xy") if isinstance(item, dict) else None
         if picture is None or not xy:  # a span of time of a video
             continue
-        if not isinstance(xy, list) or not all(isinstance(value, (int, float)) for value in xy):
+        if not isinstance(xy, list) or not all(isinstance(value, (int, float)) and abs(value) < _FAR for value in xy):
             raise DataError(f"{file.where}, {picture.name}: a region has no numbers 'xy'.")
         picture.regions.append(_via3_region(xy, item.get("av"), attributes))
     return list(found.values())

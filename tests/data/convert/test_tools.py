@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 import runpy
 import zlib
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from built_sets import SIZE, as_json, class_names, encode, labels_of, photo, regions, run, to_folder, to_tar, to_zip
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from test_annotations import coco, drawn, in_every_format
 from test_exports import block, cvat_xml, labelme, painted, shape
@@ -258,7 +261,7 @@ def test_superviselys_splits_and_what_is_not_there(tmp_path):
         ({"bitmap": {"data": "%%", "origin": [0, 0]}}, "a mask that cannot be read"),
         ({"bitmap": {"data": base64.b64encode(b"x" * 90).decode(), "origin": [0, 0]}}, "a mask that cannot be read"),
         ({"bitmap": {"data": bitmap(np.ones((9, 9), bool), "bit"), "origin": [30, 0]}}, "reaches out of its picture"),
-        ({"bitmap": {"data": bitmap(np.ones((9, 9), bool), "bit"), "origin": "x"}}, "'origin' is missing"),
+        ({"bitmap": {"data": bitmap(np.ones((9, 9), bool), "bit"), "origin": "x"}}, "'origin' is not a list"),
         ({"bitmap": {"origin": [0, 0]}}, "'data' is missing"),
     ],
 )
@@ -341,6 +344,59 @@ def test_labelmes_old_files(tmp_path, inside):
     flags = ["--json_file_path", root, "--classes_path", classes, "--png_label_path", tmp_path / "png"]
     runpy.run_path(str(LABELME))["main"]([str(flag) for flag in flags])
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "png" / "a.png")), labels_of(result, "all")["a"])
+
+
+# Files that lie
+
+WRONG = (None, [], {}, "", 0, -1, 1e308, float("nan"), True, "x", [[]], [None], {"a": 1}, 10**30, "\ud800", [["a"]])
+
+
+def mutated(content: object, choose: random.Random) -> object:
+    """The content of a JSON file in which one value or two are of another kind, or gone."""
+    paths: list[list] = []
+
+    def walk(value: object, path: list) -> None:
+        paths.append(path)
+        items = value.items() if isinstance(value, dict) else enumerate(value[:6]) if isinstance(value, list) else ()
+        for key, inner in items:
+            walk(inner, [*path, key])
+
+    walk(content, [])
+    for path in choose.sample(paths[1:], choose.randint(1, 2)):
+        holder = content
+        for key in path[:-1]:
+            holder = holder[key] if isinstance(holder, dict) and key in holder else holder
+        if isinstance(holder, dict) and path[-1] in holder and choose.random() < 0.2:
+            del holder[path[-1]]
+        elif isinstance(holder, dict):
+            holder[path[-1]] = choose.choice(WRONG)
+    return content
+
+
+def with_json() -> list[tuple[str, dict[str, bytes | str]]]:
+    built = [(kind, content) for kind, content in in_every_format(False).items() if kind not in {"cvat", "yolo"}]
+    shapes = [
+        thing("car", "bitmap", bitmap={"data": bitmap(np.ones((4, 4), bool), "grey"), "origin": [1, 1]}),
+        thing("road", "polygon", **points(block(0, 8, 0, 8), block(1, 2, 1, 2))),
+    ]
+    built += [("supervisely", project(shapes))]
+    built += [("via", {**files, "a.jpg": jpg()}) for form, files in via_forms().items() if "csv" not in form]
+    return [*built, ("labelme", {"a.json": old_labelme([shape("car", block(0, 8, 0, 8))]), "a.jpg": jpg()})]
+
+
+@settings(max_examples=150)
+@given(number=st.integers(0, 1 << 40))
+def test_whatever_stands_in_the_json_it_is_read_or_one_line(tmp_path_factory, number):
+    choose = random.Random(number)
+    kind, content = choose.choice(with_json())
+    name = choose.choice([name for name in content if name.endswith(".json")])
+    changed = {**content, name: json.dumps(mutated(json.loads(content[name]), choose))}
+    folder, message = tmp_path_factory.mktemp("lies"), ""
+    try:
+        convert(choose.choice([kind, "auto"]), [to_folder(folder / "in", changed)], folder / "out")
+    except (DataError, UsageError) as error:
+        message = str(error)
+    assert "\n" not in message
 
 
 # What a source is
