@@ -1,7 +1,7 @@
 # make demo       install, train on an embedded dataset, evaluate, segment, report
 # make test       install, check, run the suite that CI runs
 # make test-all   the slow tests too
-# make device     build and test the C++ runner with the engines that are here
+# make device     build and test the C++ runner with the engines that are here (TESTS=OFF: without tests)
 # make check      format, lint, types, version
 # make format     format and fix
 # make bench      the benchmarks (needs a dataset: make bench DATA=folder)
@@ -15,6 +15,7 @@ DEV := $(VENV)/.dev
 PARALLEL := -n 2 --dist loadfile
 
 DEVICE := inference/cpp
+TESTS ?= ON
 DEVICE_NEEDS := cmake ninja g++ pkg-config
 DEVICE_PACKAGES := cmake ninja-build g++ pkg-config libjpeg62-turbo-dev libpng-dev doctest-dev
 
@@ -30,8 +31,11 @@ test-all: check device-if-possible
 	$(BIN)/python -m pytest $(PARALLEL)
 
 device: $(DEV)
-	cd $(DEVICE) && cmake --preset host -DDEEPLAB_PYTHON=$(abspath $(BIN)/python)
-	cd $(DEVICE) && cmake --build --preset host && ctest --preset host
+	cd $(DEVICE) && cmake --preset host -DDEEPLAB_PYTHON=$(abspath $(BIN)/python) -DDEEPLAB_TESTS=$(TESTS)
+	cd $(DEVICE) && cmake --build --preset host
+ifneq ($(TESTS),OFF)
+	cd $(DEVICE) && ctest --preset host
+endif
 
 # Without a compiler and the libraries the tests of the runner are skipped, and say so. What does not build, fails.
 device-if-possible: $(DEV)

@@ -42,6 +42,7 @@ def dump(options: argparse.Namespace) -> None:
         raise UsageError(f"--output_model_file {target} is a folder. Name a file in it.")
 
     from common.network import keras_model
+    from common.pretrained import terms_lines
     from deeplabv3p.runtime import keras_engine, keras_half
 
     model, spec = keras_model(options)
@@ -53,7 +54,7 @@ def dump(options: argparse.Namespace) -> None:
     size = cli.size_text(spec.input.size_hw) if spec.input.size_hw else "any size"
     facts = f"{size}, {spec.num_classes} classes, {model.count_params():,} parameters"
     print(f"{spec.model.name}, output stride {spec.model.output_stride or 'unknown'}, {facts}")
-    print(f"written: {target}, with its spec beside it")
+    print("\n".join([*terms_lines(spec), f"written: {target}, with its spec beside it"]))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for engine in engines:
             opened.callback(engine.close)
         facts.append(("Engines", str(len(engines))))
+        if spec.provenance.terms:
+            facts.append(("Terms of use", spec.provenance.terms))
         for name, value in facts:
             print(f"{name.lower()}: {value}")
         print(described(spec.classes, options.classes_path, options.dataset_path))

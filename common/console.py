@@ -16,6 +16,7 @@ PLAIN_INTERVAL_S = 5.0  # between two lines on a pipe
 RATE_WINDOW_S = 30.0  # rate and ETA follow the recent past: the first units pay for tracing and cold caches
 
 Info = Mapping[str, float | str]
+"""Figures by name: a whole number is a count, a text is shown as it is."""
 
 
 class ConsoleProgress:
@@ -118,6 +119,8 @@ def _info_texts(info: Info) -> list[str]:
 
 
 def _figure(value: float) -> str:
+    if isinstance(value, int):  # a count
+        return f"{value:,}"
     return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 1000 else f"{value:.3g}"
 
 

@@ -17,6 +17,7 @@ from common.conversion_data import accuracy_control, calibration_pictures, check
 from common.conversion_report import report
 from common.facts import overflows_8_bit
 from common.network import agreed_classes, keras_model, with_size
+from common.pretrained import terms_lines
 from common.runs import check_output_folder
 from deeplabv3p.data.dataset import open_dataset
 from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
@@ -82,7 +83,7 @@ def convert(request: Request) -> int:
     pictures = _calibration_pictures(request, targets)
     model, spec = keras_model(_model_options(request))
     spec = with_size(spec, request.model_input_shape, path)  # where the model leaves it open
-    print(_headline(path, spec, targets, pictures), flush=True)
+    print("\n".join([_headline(path, spec, targets, pictures), *terms_lines(spec)]), flush=True)
     if overflows_8_bit() and any(_keeps_8_bits(target) for target in targets):
         print(
             "warning: int8 ONNX and OpenVINO files can be far off on this processor without --reduce_range.",

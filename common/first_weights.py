@@ -15,6 +15,7 @@ from deeplabv3p.runtime.artifact import find_spec
 from deeplabv3p.spec import ModelSpec, Preprocessing
 from deeplabv3p.training.config import TrainConfig
 
+_STARTED = "started from "  # begins the terms of what was trained from weights with terms
 MEASURED_PICTURES = 64  # enough for stable channel statistics: each picture gives thousands of pixels
 
 
@@ -33,7 +34,7 @@ def make_network(config: TrainConfig, dataset: Dataset, *, offline: bool) -> tup
 
     name = config.model_name
     model = _build(config, len(dataset.classes))
-    preprocessing, filled = _fill(model, name, config, offline)
+    preprocessing, filled, source = _fill(model, name, config, offline)
     spec = model_spec(
         name,
         size_hw=config.size_hw,
@@ -46,7 +47,8 @@ def make_network(config: TrainConfig, dataset: Dataset, *, offline: bool) -> tup
         spec = spec.replace(input={"picture_max": dataset.picture_max})
     if filled is not None:
         _unfold(model, spec, dataset, filled)
-    return model, spec.replace(provenance={"dataset": "/".join(Path(dataset.source).parts[-2:])})
+    provenance = {"dataset": "/".join(Path(dataset.source).parts[-2:]), "terms": _terms(source)}
+    return model, spec.replace(provenance=provenance)
 
 
 def network_of_run(run: Path, config: TrainConfig, dataset: Dataset) -> tuple[Any, ModelSpec]:
@@ -79,12 +81,12 @@ def _build(config: TrainConfig, num_classes: int) -> Any:
 
 def _fill(
     model: Any, name: ModelName, config: TrainConfig, offline: bool
-) -> tuple[Preprocessing | None, Callable[[str], bool] | None]:
+) -> tuple[Preprocessing | None, Callable[[str], bool] | None, Path | None]:
     """Load the weights that the options name.
 
     Returns:
-        The preprocessing they were trained with, None for the backbone's usual one; and which layers they filled, by
-        name, None for none.
+        The preprocessing they were trained with, None for the backbone's usual one; which layers they filled, by name,
+        None for none; and their file, None for none.
     """
     from deeplabv3p import weights
     from deeplabv3p.models import heads
@@ -97,14 +99,39 @@ def _fill(
                 flush=True,
             )
         own = find_spec(config.weights_path)
-        return own.input.preprocessing if own else loaded.preprocessing, lambda layer: True
+        return own.input.preprocessing if own else loaded.preprocessing, lambda layer: True, Path(config.weights_path)
     source = config.backbone_weights
     if source == "none":
-        return None, None
+        return None, None, None
     if source == "imagenet":
-        source = str(pretrained.fetch_weights(_imagenet_file(name), offline=offline).path)
+        source = str(_imagenet_weights(name, offline=offline))
     loaded = weights.load_backbone(model, source, head_prefixes=heads.PREFIXES)
-    return loaded.preprocessing, lambda layer: not layer.startswith(heads.PREFIXES)
+    return loaded.preprocessing, lambda layer: not layer.startswith(heads.PREFIXES), Path(source)
+
+
+def _terms(source: Path | None) -> str:
+    """What the first weights may be used for, which what is made of them inherits; also said on the console."""
+    terms = "" if source is None else pretrained.terms_of_file(source)
+    if source is None or not terms:
+        return ""
+    print(f"terms of use of the first weights, {pretrained.shown(source)}: {terms}", flush=True)
+    return terms if terms.startswith(_STARTED) else f"{_STARTED}{source.name}: {terms}"
+
+
+def _imagenet_weights(name: ModelName, *, offline: bool) -> Path:
+    """The file of the backbone's ImageNet weights, downloaded where it is not here.
+
+    Raises:
+        DataError: it cannot be had; the message names the ways out.
+    """
+    wanted = _imagenet_file(name)
+    try:
+        return pretrained.fetch_weights(wanted, offline=offline).path
+    except DataError as error:
+        raise DataError(
+            f"{error} Or pass --backbone_weights FILE with weights of the network that are here, or --backbone_weights "
+            "none to start from random ones, which takes many more pictures and epochs."
+        ) from None
 
 
 def _imagenet_file(name: ModelName) -> str:

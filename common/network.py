@@ -188,7 +188,7 @@ def keras_model(options: argparse.Namespace) -> tuple[Any, ModelSpec]:
     given = _given(options)
     if spec is None:
         model, spec = _build(options, path)
-        return model, given.apply(spec)
+        return model, given.apply(pretrained.with_terms(spec, path))
     _check_type(options, spec, path)
     spec = given.apply(spec).replace(classes=agreed_classes(spec, options.classes_path).classes)
     model = keras_engine.load_model(path)

@@ -104,6 +104,35 @@ def how_to_get(path: Path) -> str:
     return f" Run `{DOWNLOAD} {entry.short_name or entry.name}{folder}`."
 
 
+def terms_of_file(path: str | Path) -> str:
+    """What a file may be used for: as its own spec says, else as the manifest says of a file of that name; empty where
+    neither knows.
+
+    Raises:
+        DataError: its spec is wrong.
+    """
+    path = Path(path)
+    spec = find_spec(path) if path.is_file() else None
+    if spec is not None and spec.provenance.terms:
+        return spec.provenance.terms
+    try:
+        entries = read_manifest(WEIGHTS_FOLDER)
+    except DataError:  # it is looked at in passing
+        return ""
+    return next((entry.terms for entry in entries.values() if path.name in (entry.name, entry.product)), "")
+
+
+def with_terms(spec: ModelSpec, path: str | Path) -> ModelSpec:
+    """The spec, with the terms of the weights' file in it where they are known and it says none."""
+    terms = spec.provenance.terms or terms_of_file(path)
+    return spec.replace(provenance={"terms": terms})
+
+
+def terms_lines(spec: ModelSpec) -> list[str]:
+    """The line that says what a model may be used for; none where nobody knows."""
+    return [f"terms of use: {spec.provenance.terms}"] if spec.provenance.terms else []
+
+
 def use_command(entry: Entry, path: Path) -> str:
     """The command that segments with the bare weights of a whole model."""
     stride = f" --output_stride {entry.output_stride}" if entry.output_stride else ""

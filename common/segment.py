@@ -13,6 +13,7 @@ from common.cli import report, warn
 from common.console import ConsoleProgress
 from common.network import open_runtime
 from common.pictures import find_pictures, left_aside
+from common.pretrained import terms_lines
 from common.results import ResultFolder, Results, ResultWindow, shares_text
 from common.runs import check_output_folder
 from deeplabv3p import visualize
@@ -39,7 +40,7 @@ def segment_pictures(options: argparse.Namespace) -> None:
     paths = find_pictures(options.image, folder)
     with contextlib.closing(open_runtime(options)) as runtime:
         inference = inference_flags.options_from(options, runtime.spec)
-        print(protocol(runtime, inference), flush=True)
+        print("\n".join([*terms_lines(runtime.spec), protocol(runtime, inference)]), flush=True)
         classes = runtime.spec.classes
         oddities = Oddities(runtime.spec.input.picture_max, sure=options.picture_max is not None)
         if aside := left_aside(options.image):

@@ -129,12 +129,15 @@ class Provenance:
     """Where the weights come from: their SHA-256, the dataset, the protocol of the score, and mIoU as a fraction.
 
     The score is that of the run's validation list, or of the list that stands before the protocol (``test.txt: …``).
+    ``terms`` says what the weights may be used for, as far as it is known: their licence, and the terms of the pictures
+    that they learned from. JSON has it only where it is not empty.
     """
 
     weights_sha256: str = ""
     dataset: str = ""
     protocol: str = ""
     miou: float | None = None
+    terms: str = dataclasses.field(default="", metadata={"optional": True})
 
 
 def ignored_class(ignore_index: int | None, num_classes: int) -> int | None:

@@ -41,6 +41,7 @@ default = 2
 url = "https://example.org/net.weights.h5"
 licence = "MIT"
 source = "a test"
+trained_on = "pictures of a test (for tests)"
 short_name = "first"
 model = "{NET}"
 classes = "{VOC}"
@@ -126,8 +127,11 @@ def test_bare_weights_get_classes_size_and_stride_from_the_manifest(
     shutil.copy(bare, folder)
     flags = ["--dump_model", "--output_model_file", "dump.keras"]
     deeplab.main(flags)
-    assert f"using weights/net.weights.h5: {NET}, classes of {VOC}, mIoU 0.1, as somebody" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"using weights/net.weights.h5: {NET}, classes of {VOC}, mIoU 0.1, as somebody" in said
+    assert "terms of use: MIT; trained on pictures of a test (for tests)\n" in said
     spec = load_spec("dump.keras")
+    assert spec.provenance.terms == "MIT; trained on pictures of a test (for tests)"
     assert (spec.model.name, spec.model.output_stride, spec.input.size_hw) == (NET, 32, (64, 96))
     assert [spec.classes[0].name, spec.classes[20].name] == ["background", "tvmonitor"]
     deeplab.main([*flags, "--model_type", NET, "--model_input_shape", "64x64", "--output_stride", "16"])
@@ -195,6 +199,7 @@ def test_the_shipped_model_is_what_its_readme_says(deeplab_data: Path) -> None:
         "camvid/train.txt and camvid/val.txt",
     )
     assert spec.provenance.protocol.startswith("camvid/test.txt: mobilenetv2 os16, 480x640")
+    assert "not for commercial use" in spec.provenance.terms
     camvid = deeplab_data / "camvid"
     names = (camvid / "test.txt").read_text().split()[::26]
     classes = ClassList(spec.classes, explicit_colors=False)

@@ -66,7 +66,8 @@ def test_a_model_is_downloaded_by_its_short_name_and_the_next_command_is_told(ma
     output = capsys.readouterr()
     assert "download: 2/2 MB" in output.err
     assert output.out.splitlines() == [
-        "net.h5: a test, licence MIT",
+        "net.h5: a test",
+        "terms of use: MIT",
         f"net.h5: its SHA-256 was not known and is recorded now: {hashlib.sha256(CONTENT).hexdigest()}",
         "downloaded: weights/net.h5",
         "use it: python deeplab.py --model_type xception --weights_path weights/net.h5 "

@@ -96,7 +96,9 @@ def specs(draw):
         ),
         ignore_index=draw(st.none() | st.integers(0, 65535)),
         window=draw(st.none() | st.builds(Window, st.tuples(sizes, sizes), st.tuples(sizes, sizes))),
-        provenance=Provenance(draw(texts), draw(texts), draw(texts), draw(st.none() | st.floats(0, 1))),
+        provenance=Provenance(
+            draw(texts), draw(texts), draw(texts), draw(st.none() | st.floats(0, 1)), draw(st.just("") | texts)
+        ),
     )
 
 
@@ -353,6 +355,17 @@ def test_the_range_of_pictures_is_in_json_only_where_it_is_not_16_bits(data):
     deep = spec.replace(input={"picture_max": 4095})
     assert ModelSpec.from_json(deep.to_json()) == deep
     assert deep.to_dict()["input"]["picture_max"] == 4095
+
+
+def test_terms_of_use_are_in_json_only_where_they_are_known(data):
+    spec = ModelSpec.from_dict(data)
+    assert spec.provenance.terms == ""
+    assert "terms" not in spec.to_json()
+    known = spec.replace(provenance={"terms": "MIT"})
+    assert ModelSpec.from_json(known.to_json()) == known
+    data["provenance"]["terms"] = None
+    with pytest.raises(DataError, match=r"'provenance\.terms' is null, expected a string"):
+        ModelSpec.from_dict(data)
 
 
 @pytest.mark.parametrize("value", [0, -1, 65536, 4095.0, "4095", None, True])

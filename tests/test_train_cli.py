@@ -225,6 +225,9 @@ def test_imagenet_weights_offline_are_a_message(shapes, tmp_path, capsys, monkey
     error = capsys.readouterr().err
     assert "0.35_224_no_top.h5" in error
     assert str(tmp_path / "weights") in error
+    assert "--backbone_weights FILE" in error
+    assert "--backbone_weights none" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "logs").exists()
 
 

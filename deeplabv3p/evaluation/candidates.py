@@ -15,7 +15,7 @@ from deeplabv3p.evaluation.certify import Candidate, Row, Verdict
 from deeplabv3p.export.export import Outcome, Target, check_target, export_many, file_name, needs_calibration
 from deeplabv3p.export.formats import FORMATS, ExportOptions, Format, Precision
 from deeplabv3p.progress import Progress, silent
-from deeplabv3p.runtime.artifact import ArtifactRef, find_spec
+from deeplabv3p.runtime.artifact import ArtifactRef, did_you_mean, find_spec
 from deeplabv3p.spec import ModelSpec
 
 NO_PICTURES = "there are no pictures to calibrate with; name a list with --calibration_file"
@@ -76,7 +76,8 @@ def parse_wishes(runtimes: str | None, precisions: str | None) -> list[Wish]:
     for item in _split(runtimes) if runtimes is not None else _DEFAULTS:
         runtime, colon, precision = item.partition(":")
         if runtime not in _FORMAT_OF:
-            raise UsageError(f"there is nothing to export for '{runtime}'. Choose of {', '.join(_FORMAT_OF)}.")
+            known = ", ".join(_FORMAT_OF)
+            raise UsageError(f"there is nothing to export for '{runtime}'.{did_you_mean(runtime)} Choose of {known}.")
         having = _precisions(runtime)
         if colon and precision not in having:
             raise UsageError(f"{runtime} has no precision '{precision}'. It has {', '.join(having)}.")

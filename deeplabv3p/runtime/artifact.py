@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Callable
@@ -23,6 +24,21 @@ SPEC_KEY = "deeplabv3p_spec"
 
 RUNTIMES = ("keras", "savedmodel", "pb", "onnx", "opencv", "tflite", "mnn", "openvino", "torch")
 """Every runtime that can be named; torch is not part of this version yet."""
+
+# What people call the engines, without signs: the packages' names and the usual short forms.
+_USUAL_NAMES = {
+    **dict.fromkeys(("onnxruntime", "ort", "onnxrt", "onnxruntimegpu"), "onnx"),
+    **dict.fromkeys(("tensorflow", "tf", "tf2", "tfkeras", "keras3", "h5"), "keras"),
+    **dict.fromkeys(("tensorflowlite", "litert", "lite", "aiedgelitert", "tfliteruntime"), "tflite"),
+    **dict.fromkeys(("cv", "cv2", "dnn", "cv2dnn", "opencvdnn", "opencvpython"), "opencv"),
+    **dict.fromkeys(("ov", "ir", "vino", "openvinoruntime", "intel"), "openvino"),
+    **dict.fromkeys(("alibabamnn", "mnnruntime"), "mnn"),
+    **dict.fromkeys(("frozen", "frozengraph", "graphdef", "tensorflowpb"), "pb"),
+    **dict.fromkeys(("saved", "tfsavedmodel"), "savedmodel"),
+}
+_USUAL_NAMES |= {name: name for name in RUNTIMES if name != "torch"}
+_NEAR = 0.72  # of difflib's similarity: one wrong letter in a name of four
+_TENSORFLOW = ("savedmodel", "pb")
 
 # Engines that a damaged file has crashed (MNN and OpenCV about 1 in 200 with a few bytes changed, OpenCV also on graphs
 # that are not folded) or has kept busy for ever (LiteRT, 1 in 1200). The others raise.
@@ -66,7 +82,10 @@ def parse_artifact(text: str | os.PathLike[str]) -> ArtifactRef:
                 raise UsageError(f"'{text}' is not complete. Write path@runtime or path@runtime:device.")
             return ArtifactRef(Path(name), runtime, device or None)
         if _default_runtime(Path(name)) and not ({"/", "\\"} & set(engine)) and not _default_runtime(Path(engine)):
-            raise UsageError(f"'{text}': there is no runtime '{runtime}'. Choose one of {', '.join(RUNTIMES)}.")
+            proposal = did_you_mean(runtime, _default_runtime(Path(name)))
+            raise UsageError(
+                f"'{text}': there is no runtime '{runtime}'.{proposal} Choose one of {', '.join(RUNTIMES)}."
+            )
     path = Path(text)
     default = _default_runtime(path)
     if default is None:
@@ -75,6 +94,19 @@ def parse_artifact(text: str | os.PathLike[str]) -> ArtifactRef:
             f"{', '.join(RUNTIMES)}, or give a file that ends in {', '.join(_BY_SUFFIX)}."
         )
     return ArtifactRef(path, default, None)
+
+
+def did_you_mean(name: str, default: str | None = None) -> str:
+    """A sentence with the runtime that ``name`` may stand for, with a space before; empty where nothing is near.
+
+    ``default`` is the runtime that the file's extension chooses: TensorFlow opens three kinds of files.
+    """
+    key = "".join(filter(str.isalnum, name.lower()))
+    near = difflib.get_close_matches(key, _USUAL_NAMES, n=1, cutoff=_NEAR)
+    if not near:
+        return ""
+    meant = _USUAL_NAMES[near[0]]
+    return f" Did you mean {default if meant == 'keras' and default in _TENSORFLOW else meant}?"
 
 
 def load_spec(path: str | os.PathLike[str]) -> ModelSpec:

@@ -26,8 +26,9 @@ from deeplabv3p.runtime.engine import check_threads, engine_errors, import_packa
 from deeplabv3p.runtime.facts import FileFacts, TensorFacts
 from deeplabv3p.runtime.fit import check_fit
 from deeplabv3p.runtime.keras_half import store_half
+from deeplabv3p.runtime.keras_portable import make_portable
 from deeplabv3p.runtime.keras_safety import check_config, check_model_file, first_line
-from deeplabv3p.runtime.tensorflow_common import quiet_absl, quiet_start, set_tensorflow_threads, use_onednn
+from deeplabv3p.runtime.tensorflow_common import prepare, quiet_absl, set_tensorflow_threads
 from deeplabv3p.spec import ModelSpec, OutputKind, sidecar_path
 
 Forward = Callable[[npt.NDArray[np.generic]], Any]
@@ -106,6 +107,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 def save_model(model: Any, spec: ModelSpec, path: str | os.PathLike[str], *, half: bool = False) -> ModelSpec:
     """Write a model as ``.keras`` (with the spec inside) or ``.h5``, and its spec beside it, both atomically.
 
+    Older releases of Keras open the file, too (:mod:`deeplabv3p.runtime.keras_portable`).
     An empty ``provenance.weights_sha256`` is filled with :func:`weights_sha256`. With ``half``, the kernels are stored
     in half precision (``.keras`` only): round them first, see :func:`deeplabv3p.runtime.keras_half.round_kernels`.
 
@@ -153,6 +155,7 @@ def _operations(keras: Any) -> dict[str, type]:
 def _write(model: Any, path: Path) -> None:
     try:
         model.save(path)
+        make_portable(path)
     except RuntimeError as error:  # how h5py reports a full disk when it closes the file
         raise OSError(first_line(error)) from error
 
@@ -177,9 +180,8 @@ def import_keras() -> Any:
     Raises:
         RuntimeMissingError: it is not installed.
     """
-    use_onednn()
-    with quiet_start("keras"):
-        return import_package("keras", "keras", None)
+    prepare()
+    return import_package("keras", "keras", None)
 
 
 def set_threads(keras: Any, threads: int) -> None:

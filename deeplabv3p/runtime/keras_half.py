@@ -7,11 +7,12 @@ variance may lie below the smallest number of half precision.
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from deeplabv3p.runtime.keras_portable import rewrite
 
 WEIGHTS = "model.weights.h5"
 
@@ -25,12 +26,15 @@ def round_kernels(model: Any) -> None:
 
 def store_half(path: Path) -> None:
     """Write a ``.keras`` file again in place, its kernels as float16 and all of it compressed."""
+    rewrite(path, {WEIGHTS: _halved}, compress=True)
+
+
+def _halved(weights: bytes) -> bytes:
+    """The same HDF5 file with its kernels as float16."""
     import h5py
 
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
     stored = io.BytesIO()
-    with h5py.File(io.BytesIO(members[WEIGHTS])) as source, h5py.File(stored, "w") as target:
+    with h5py.File(io.BytesIO(weights)) as source, h5py.File(stored, "w") as target:
 
         def copy(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset):
@@ -42,8 +46,4 @@ def store_half(path: Path) -> None:
 
         target.attrs.update(source.attrs)
         source.visititems(copy)
-    members[WEIGHTS] = stored.getvalue()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            # Without the time of writing: equal models are equal files.
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return stored.getvalue()

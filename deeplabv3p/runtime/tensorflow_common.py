@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import logging
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 from deeplabv3p import documents
@@ -17,7 +22,11 @@ from deeplabv3p.errors import RuntimeMissingError, UsageError
 from deeplabv3p.runtime.engine import check_threads, import_package, unknown_device
 from deeplabv3p.runtime.facts import TensorFacts
 
-_START_UP_LINE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl")
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_HEADER = b"WARNING: All log messages before absl"
+_LOG_LINE = re.compile(rb"(?:\d{4}-\d\d-\d\d [\d:.]+: (?=. )|(?=.\d{4} ))([IWEF])")  # TensorFlow's own form, and absl's
+_SEVERITIES = b"IWEF"
+_STREAM = threading.RLock()
 
 
 def import_tensorflow(runtime: str) -> Any:
@@ -26,9 +35,22 @@ def import_tensorflow(runtime: str) -> Any:
     Raises:
         RuntimeMissingError: it is not installed.
     """
+    prepare()
+    return import_package("tensorflow", runtime, None)
+
+
+def prepare() -> None:
+    """Have TensorFlow start quietly and with oneDNN, whoever imports it: Keras does so late on other backends.
+
+    Its libraries tell about the processor and missing GPUs while they are loaded, whatever ``TF_CPP_MIN_LOG_LEVEL``
+    says, which they read later. Such lines are dropped below that level. It is set to 3 where it is not set, and 0
+    shows all of them. What goes wrong still comes as an exception.
+    """
     use_onednn()
-    with quiet_start("tensorflow"):
-        return import_package("tensorflow", runtime, None)
+    if "tensorflow" in sys.modules or any(isinstance(finder, _QuietFinder) for finder in sys.meta_path):
+        return
+    os.environ.setdefault(_LEVEL, "3")
+    sys.meta_path.insert(0, _QuietFinder())
 
 
 def use_onednn() -> None:
@@ -40,43 +62,82 @@ def use_onednn() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
-@contextlib.contextmanager
-def quiet_start(package: str) -> Iterator[None]:
-    """Around the first import of ``package``: no information lines of TensorFlow's libraries.
+class _QuietFinder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow where it would be found anyway, and has it loaded inside :func:`_without_start_up_lines`."""
 
-    ``TF_CPP_MIN_LOG_LEVEL`` is set to 3 unless it is set already; TensorFlow reads it while it is imported. What goes
-    wrong still comes as an exception.
-    """
-    if package in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _without_start_up_lines():
-        yield
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "tensorflow":
+            return None
+        with contextlib.suppress(ValueError):  # another thread was first
+            sys.meta_path.remove(self)
+        found = importlib.util.find_spec(name)
+        if found is not None and found.loader is not None:
+            load = found.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                with _without_start_up_lines():
+                    load(module)
+
+            with contextlib.suppress(AttributeError):  # a loader written in C
+                found.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return found
 
 
 @contextlib.contextmanager
 def _without_start_up_lines() -> Iterator[None]:
-    """Drop the information lines that TensorFlow's libraries write while they are loaded, before they know of any log
-    level. Everything else that goes to the standard error stream is passed on afterwards."""
-    sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # there is no standard error stream
-        yield
-        return
-    with tempfile.TemporaryFile() as caught:
+    """Drop the log lines below the level that go to the standard error stream in the block, past Python. Everything
+    else is passed on afterwards, and where the block fails, so is all of it."""
+    level = _level()
+    with _STREAM, contextlib.ExitStack() as stack:
+        try:
+            caught = stack.enter_context(tempfile.TemporaryFile())
+            saved = os.dup(2)
+        except OSError:  # there is no standard error stream, or no place to keep what it says
+            level = 0
+        if level == 0:
+            yield
+            return
+        stack.callback(os.close, saved)
+        _flush()
         os.dup2(caught.fileno(), 2)
+        failed = True
         try:
             yield
+            failed = False
         finally:
-            sys.stderr.flush()
+            _flush()
             os.dup2(saved, 2)
-            os.close(saved)
             caught.seek(0)
-            kept = [line for line in caught if not _START_UP_LINE.match(line)]
-            if kept:
-                os.write(2, b"".join(kept))
+            lines = caught.readlines()
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                os.write(2, b"".join(lines if failed else kept_lines(lines, level)))
+
+
+def kept_lines(lines: Iterable[bytes], level: int) -> list[bytes]:
+    """The lines of TensorFlow's standard error stream that ``TF_CPP_MIN_LOG_LEVEL`` wants: log lines of that severity
+    (0 info, 1 warning, 2 error) or above and all that are no log lines, without its remark on what log lines are."""
+    kept = []
+    for line in lines:
+        found = _LOG_LINE.match(line)
+        if line.startswith(_HEADER) or (found and _SEVERITIES.index(found[1]) < level):
+            continue
+        kept.append(line)
+    return kept
+
+
+def _level() -> int:
+    try:
+        return int(os.environ.get(_LEVEL, "3"))
+    except ValueError:
+        return 0  # as TensorFlow reads it
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # it is closed
+            sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ class Entry:
     """One file of the manifest.
 
     ``size`` is in bytes. ``md5`` and ``sha256`` are hex digits; those that nobody published are None. ``member`` is the
-    one file of a ``.tar.gz`` that is wanted; :attr:`product` is the name it gets.
+    one file of a ``.tar.gz`` that is wanted; :attr:`product` is the name it gets. ``trained_on`` names the pictures
+    that weights learned from, with their terms of use.
 
     The rest describes a whole trained network and is None for a backbone: ``short_name`` is what users type, ``model``
     a name of the registry, ``classes`` its class file (relative to the project), ``size_hw`` and ``output_stride`` what
@@ -41,6 +42,7 @@ class Entry:
     url: str
     licence: str
     source: str
+    trained_on: str | None = None
     sha256: str | None = None
     md5: str | None = None
     size: int | None = None
@@ -53,6 +55,11 @@ class Entry:
     score: str | None = None
     imported: str | None = None
     default: int | None = None
+
+    @property
+    def terms(self) -> str:
+        """What the file may be used for: its licence, and the terms of what it was trained on."""
+        return self.licence if self.trained_on is None else f"{self.licence}; trained on {self.trained_on}"
 
     @property
     def product(self) -> str:
@@ -221,6 +228,7 @@ _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "url": (_matches(r"https?://\S+"), "an http or https address"),
     "licence": (_is_text, "a text"),
     "source": (_is_text, "a text"),
+    "trained_on": (_is_text, "a text"),
     "sha256": (_matches("[0-9a-f]{64}"), "64 hex digits"),
     "md5": (_matches("[0-9a-f]{32}"), "32 hex digits"),
     "size": (_is_number, "a positive whole number of bytes"),

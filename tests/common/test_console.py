@@ -107,6 +107,17 @@ def test_a_pipe_never_imports_rich() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(35, "35"), (0, "0"), (12345, "12,345"), (0.5, "0.500"), (0.0, "0.000"), (1e-5, "1e-05"), (1234.5, "1.23e+03")],
+)
+def test_counts_are_whole_and_figures_are_not(value: float, text: str) -> None:
+    stream = io.StringIO()
+    with ConsoleProgress("convert", "pictures", stream=stream, clock=Clock()) as progress:
+        progress(40, 40, {"skipped": value})
+    assert stream.getvalue().endswith(f", skipped {text}\n")
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (42.4, "42 s"), (59.7, "1:00 min"), (185, "3:05 min"), (3723, "1:02:03 h")],
 )

@@ -19,7 +19,7 @@ FULL = SPEC.replace(
     input={"max_side": 640, "dtype": "uint8", "scale": 0.5, "zero_point": 3},
     output={"scale": 0.25, "zero_point": -7},
     window=Window((64, 96), (32, 48)),
-    provenance=Provenance("ab" * 32, "VOC 2012", "val", 0.75),
+    provenance=Provenance("ab" * 32, "VOC 2012", "val", 0.75, "MIT; trained on pictures"),
 )
 
 

@@ -40,6 +40,18 @@ def run(*command: object, **options) -> str:
     return done.stdout
 
 
+@pytest.mark.skipif(shutil.which("ninja") is None, reason="there is no ninja")
+def test_without_doctest_it_says_how_to_go_on_and_goes_on(tmp_path):
+    sources = Path(__file__).parents[2] / "inference/cpp"
+    command = ["cmake", "-G", "Ninja", "-S", sources, "-B", tmp_path, "-DCMAKE_DISABLE_FIND_PACKAGE_doctest=ON"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())  # cmake breaks lines
+    assert "apt install doctest-dev" in said
+    assert "make device TESTS=OFF" in said
+    run(*command, "-DDEEPLAB_TESTS=OFF")
+
+
 def test_a_program_finds_the_installed_library(tmp_path):
     there = tmp_path / "there"
     run("cmake", "--install", BUILD, "--prefix", there)

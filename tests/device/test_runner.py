@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from deeplabv3p.evaluation.score import evaluate
 from deeplabv3p.inference import InferenceOptions, predict, predict_scores
 from deeplabv3p.pixels import prepare
 from deeplabv3p.runtime import Runtime
-from deeplabv3p.runtime.artifact import open_artifact
+from deeplabv3p.runtime.artifact import load_spec, open_artifact
 from deeplabv3p.spec import ModelSpec, Window, sidecar_path
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +247,23 @@ def test_the_mask_at_the_size_of_the_input(model, opened, picture, tmp_path):
     run("-m", model, "-i", picture, "-k", tmp_path / "m.png", "-p", 0, "-t", 1)
     small = cv2.resize(read_image(picture), SIZE[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
     np.testing.assert_array_equal(mask(tmp_path / "m.png"), predict(opened("m.tflite"), small))
+
+
+@pytest.mark.parametrize("resize", ["pad", "fit"])
+def test_a_model_that_pads_says_what_to_do_instead(resize, model, picture, tmp_path):
+    spec = load_spec(model).replace(input={"resize": resize})
+    spec.save(tmp_path / "other.json")
+    done = run("-m", model, "--spec", tmp_path / "other.json", "-i", picture, "-p", 0, code=2)
+    assert "Leave out -p 0" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["65536x65536", "16385x1:grey", "1x1048576", "99999999999x1", "0x4", "-1x4"])
+def test_frames_that_nobody_has_are_refused_at_once(size, model):
+    started = time.monotonic()
+    done = run("-m", model, "--frames", size, code=2)
+    assert "--frames takes a number from 1 to 16384" in done.stderr
+    assert time.monotonic() - started < 10
 
 
 def test_scores_are_those_of_eval(model, opened, tmp_path):

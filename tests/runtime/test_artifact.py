@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from example_spec import SPEC
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deeplabv3p.errors import DataError, RuntimeMissingError, UsageError
-from deeplabv3p.runtime.artifact import RUNTIMES, ArtifactRef, load_spec, open_artifact, parse_artifact
+from deeplabv3p.runtime.artifact import RUNTIMES, ArtifactRef, did_you_mean, load_spec, open_artifact, parse_artifact
 from deeplabv3p.spec import sidecar_path
 
 
@@ -61,6 +64,46 @@ def test_an_unknown_runtime_lists_the_known(text):
         parse_artifact(text)
     for runtime in RUNTIMES:
         assert runtime in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("onnxruntime", "onnx"),
+        ("ORT", "onnx"),
+        ("onnx-runtime", "onnx"),
+        ("tensorflow", "keras"),
+        ("tf", "keras"),
+        ("litert", "tflite"),
+        ("tf-lite", "tflite"),
+        ("cv2.dnn", "opencv"),
+        ("opencv4", "opencv"),
+        ("OpenVINO", "openvino"),
+        ("ov", "openvino"),
+        ("openvno", "openvino"),
+        ("saved_model", "savedmodel"),
+        ("kreas", "keras"),
+        ("MNN", "mnn"),
+    ],
+)
+def test_an_unknown_runtime_proposes_what_is_meant(name, meant):
+    with pytest.raises(UsageError, match=rf"there is no runtime '{re.escape(name)}'\. Did you mean {meant}\? Choose"):
+        parse_artifact(f"model.onnx@{name}:0")
+
+
+@given(st.text(max_size=12))
+def test_proposals_are_runtimes(name):
+    assert did_you_mean(name) in {"", *(f" Did you mean {runtime}?" for runtime in RUNTIMES)}
+
+
+def test_nothing_is_proposed_for_what_is_like_nothing():
+    assert {did_you_mean(name) for name in ("tensorrt", "coreml", "ncnn", "cuda", "xyz", "")} == {""}
+
+
+def test_tensorflow_is_the_runtime_of_the_file():
+    for name, meant in (("graph.pb", "pb"), ("model.h5", "keras")):
+        with pytest.raises(UsageError, match=f"Did you mean {meant}"):
+            parse_artifact(f"{name}@tensorflow")
 
 
 @pytest.mark.parametrize("text", ["model.bin", "model", "model@home", "", "folder/"])

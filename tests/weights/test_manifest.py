@@ -119,6 +119,12 @@ def test_a_wrong_manifest_is_an_error_that_names_the_key(text, message, tmp_path
     assert str(tmp_path) in str(error.value)
 
 
+def test_of_every_file_it_is_known_what_it_may_be_used_for():
+    for entry in read_manifest(ROOT / "weights").values():
+        assert entry.trained_on, entry.name
+        assert entry.terms == f"{entry.licence}; trained on {entry.trained_on}"
+
+
 def test_short_names_are_unique(tmp_path):
     keys = ("licence", "source", "model", "classes", "score", "short_name")
     table = "\n".join(['url = "https://x/y"', *(f'{key} = "u"' for key in keys)])

@@ -47,7 +47,7 @@ def _get(name: str, folder: Path, *, offline: bool) -> None:
     from deeplabv3p.weights.manifest import find_entry
 
     entry = find_entry(name, pretrained.WEIGHTS_FOLDER)
-    print(f"{entry.name}: {entry.source}, licence {entry.licence}", flush=True)
+    print(f"{entry.name}: {entry.source}\nterms of use: {entry.terms}", flush=True)
     fetched = pretrained.fetch_weights(name, offline=offline, into=folder)
     print(f"{'downloaded' if fetched.downloaded else 'here already, verified'}: {pretrained.shown(fetched.path)}")
     if entry.model is None:

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_output_folder(target.parent)
 
     from common.network import model_name
+    from common.pretrained import terms_lines, with_terms
     from deeplabv3p.runtime import keras_engine
     from deeplabv3p.runtime.artifact import find_spec
 
@@ -52,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     loaded = weights.load_weights(model, source, partial=options.partial)
     preprocessing = own_spec.input.preprocessing if own_spec else loaded.preprocessing
     spec = model_spec(name, size_hw=size_hw, output_stride=output_stride, classes=classes, preprocessing=preprocessing)
-    spec = keras_engine.save_model(model, spec, target)
+    spec = keras_engine.save_model(model, with_terms(spec, options.source), target)
     print(_report(options.source, loaded))
     facts = f"{cli.size_text(size_hw)}, {len(classes)} classes ({origin}), {model.count_params():,} parameters"
     print(f"{spec.model.name}, output stride {output_stride}, {facts}")
-    print(f"written: {target}, with its spec beside it")
+    print("\n".join([*terms_lines(spec), f"written: {target}, with its spec beside it"]))
 
 
 def _classes(

@@ -271,7 +271,7 @@ def _run(
                     if not old:
                         journal.write(journal_line(name, result[1]))
                         journal.flush()
-                progress(index + 1, len(records), {"skipped": float(len(skipped))} if skipped else None)
+                progress(index + 1, len(records), {"skipped": len(skipped)} if skipped else None)
     finally:
         pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(cv2_threads)

@@ -213,7 +213,8 @@ std::vector<ClassInfo> read_classes(const Field& field) {
 
 // Where the weights come from means nothing to a device, but it is read as strictly as the rest.
 void check_provenance(const Field& field) {
-  const auto members = field.members({"weights_sha256", "dataset", "protocol", "miou"});
+  const auto members = field.members({"weights_sha256", "dataset", "protocol", "miou"}, "terms");
+  if (const auto terms = field.member("terms")) terms->text();
   for (std::size_t i = 0; i < 3; ++i) members[i].text();
   const Field& miou = members[3];
   if (!miou.is_null() && !(miou.number() >= 0 && miou.number() <= 1)) miou.refuse("a fraction or null");

@@ -53,7 +53,10 @@ TEST_CASE("what does not fit together is a usage error") {
       {}, {"-m", "m"}, {"-m"}, {"-m", "m", "-i", "a", "--unknown"}, {"-m", "m", "-i", "a", "b"},
       {"-m", "m", "-i", "a", "-t", "x"}, {"-m", "m", "-i", "a", "-t", "-1"}, {"-m", "m", "-i", "a", "-c", "0"},
       {"-m", "m", "-i", "a", "-f", "2"}, {"-m", "m", "-i", "a", "--window", "64"},
-      {"-m", "m", "-i", "a", "--window", "0x4"}, {"-m", "m", "--frames", "4x4:cmyk"},
+      {"-m", "m", "-i", "a", "--window", "0x4"}, {"-m", "m", "--frames", "4x4:cmyk"}, {"-m", "m", "--frames", "65536x65536"},
+      {"-m", "m", "--frames", "4x16385:grey"}, {"-m", "m", "-i", "a", "--window", "64x64:4x99999999"},
+      {"-m", "m", "-i", "a", "-t", "1000000000"}, {"-m", "m", "-i", "a", "-c", "99999999999"},
+      {"-m", "m", "-i", "a", "-w", "1e9"},
       {"-m", "m", "-i", "a", "--frames", "4x4"}, {"-m", "m", "-i", "a", "--labels", "b"}, {"eval", "-m", "m"},
       {"-m", "m", "-i", "a", "-i", "b", "--list", "l"}, {"-m", "m", "-i", "a", "-k", "k", "--output", "o"}};
   for (const auto& words : wrong) {

@@ -1,5 +1,9 @@
 enable_testing()
-find_package(doctest REQUIRED)
+find_package(doctest QUIET)
+if(NOT doctest_FOUND)
+  message(FATAL_ERROR "The tests need doctest (Debian: apt install doctest-dev). To build without them: "
+                      "cmake --preset host -DDEEPLAB_TESTS=OFF, or make device TESTS=OFF.")
+endif()
 
 add_executable(deeplab_tests tests/main.cpp tests/test_classes.cpp tests/test_confusion.cpp tests/test_options.cpp
   tests/test_c_interface.cpp tool/confusion.cpp tool/options.cpp

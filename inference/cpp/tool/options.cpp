@@ -68,11 +68,13 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
+constexpr int max_side = 16384;  // pixels, as in Python; more is a typing error, and its memory would be there nowhere
+
 // HxW
 std::pair<int, int> size(std::string_view text, const std::string& flag) {
   const auto parts = split(text, 'x');
   if (parts.size() != 2) throw usage_error(flag + " takes height x width, such as 512x512, not '" + std::string(text) + "'.");
-  return {number(parts[0], 1, 1 << 20, flag), number(parts[1], 1, 1 << 20, flag)};
+  return {number(parts[0], 1, max_side, flag), number(parts[1], 1, max_side, flag)};
 }
 
 std::vector<float> channels(std::string_view text, const std::string& flag) {

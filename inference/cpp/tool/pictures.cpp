@@ -155,10 +155,17 @@ Target make_target(const Command& command, bool single) {
   return target;
 }
 
+// Refuse -p 0 where the mask of the model's input is not a smaller mask of the picture.
+void check_keep_shape(const Command& command, const Segmenter& segmenter) {
+  if (command.keep_shape || segmenter.stretched_size()[0] > 0) return;
+  throw usage_error(
+      "-p 0 is for models of a fixed size to which pictures are stretched, and this one pads or crops them, slides a "
+      "window or takes any size. Leave out -p 0, and resize the masks afterwards if they shall be smaller.");
+}
+
 // The picture at the size of the model's input: then that is the size of the mask.
 Image at_input_size(const Segmenter& segmenter, const Image& picture) {
   const auto [height, width] = segmenter.stretched_size();
-  if (height == 0) throw usage_error("-p 0 is for models of a fixed size to which pictures are stretched.");
   Image scaled{height, width, 3, std::vector<std::uint8_t>(static_cast<std::size_t>(height) * width * 3)};
   resize_exact(picture.pixels.data(), {picture.height, picture.width}, 3, scaled.pixels.data(), {height, width});
   return scaled;
@@ -231,6 +238,7 @@ int segment_pictures(const Command& command) {
   const Target target = make_target(command, jobs.size() == 1);
   std::ostream& words = command.json ? std::cerr : std::cout;
   const auto segmenter = open_segmenter(command, words);
+  check_keep_shape(command, *segmenter);
   const auto& classes = segmenter->classes();
   Writer writer(target, classes);
   std::vector<bool> present(classes.size(), false);
