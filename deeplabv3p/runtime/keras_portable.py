@@ -27,22 +27,18 @@ CONFIG = "config.json"
 _H5_CONFIG = "model_config"
 _PIECE = 1 << 20  # bytes copied at once
 
-_ANY = object()  # whatever the value is
 _AXES = {"input_axes": None, "output_axes": None}
-_QUANTIZED = {"quantization_config": None}
-_NAMED = {"name": _ANY}
-# Class name → keys that Keras has learned since OLDEST, with the values at which they say nothing new. The name of an
-# operation on tensors is its own counter: a model's wiring names the node, not the operation.
+# Class name → keys that Keras has learned since OLDEST, with the values at which they say nothing new.
 _LATER: Mapping[str, Mapping[str, object]] = {
     **dict.fromkeys(("GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform"), _AXES),
     **dict.fromkeys(("LecunNormal", "LecunUniform", "VarianceScaling"), _AXES),
-    **dict.fromkeys(("Dense", "EinsumDense", "Embedding"), _QUANTIZED),
-    "MultiHeadAttention": {"sliding_window": None, "flash_attention": None, "use_gate": False},
-    **dict.fromkeys(("Resize", "CropImages", "PadImages"), _NAMED),
     "BatchNormalization": {"renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99},
+    "Dense": {"quantization_config": None},
     "InputLayer": {"ragged": False},
-    "ZeroPadding1D": {"data_format": None},
 }
+# Operations on tensors that had no name then. It is a counter: a model's wiring names the node, not the operation.
+_NAMELESS = frozenset({"Concatenate", "Mean", "Pad", "Resize", "Softmax"})
+_OPERATIONS = "keras.src.ops."  # where they live; layers of the same names keep theirs
 
 
 def portable_config(config: Any) -> Any:
@@ -52,14 +48,13 @@ def portable_config(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     kept = {key: portable_config(value) for key, value in config.items()}
-    later, own = _LATER.get(str(config.get("class_name")), {}), kept.get("config")
-    if later and isinstance(own, dict):
-        kept["config"] = {key: value for key, value in own.items() if not _says_nothing(later, key, value)}
+    own, kind = kept.get("config"), str(config.get("class_name"))
+    if isinstance(own, dict):
+        later = _LATER.get(kind, {})
+        kept["config"] = own = {key: value for key, value in own.items() if key not in later or later[key] != value}
+        if kind in _NAMELESS and str(config.get("module")).startswith(_OPERATIONS):
+            own.pop("name", None)
     return kept
-
-
-def _says_nothing(later: Mapping[str, object], key: str, value: object) -> bool:
-    return key in later and (later[key] is _ANY or later[key] == value)
 
 
 def make_portable(path: Path) -> None:
