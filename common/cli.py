@@ -6,19 +6,25 @@ A script is ``def main(argv=None) -> int | None`` plus ``if __name__ == "__main_
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import deeplabv3p
+from common import streams
 from deeplabv3p.errors import DataError, DeeplabError, RuntimeMissingError, UsageError
 
 NO_LABEL = "none"
 """What --ignore_index takes for no label at all."""
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _MAX_SIDE = 16384  # pixels; larger is a typing error, and its tensor would not fit anywhere
 
 Main = Callable[[], "int | None"]
@@ -164,16 +170,30 @@ def is_reserved(action: argparse.Action) -> bool:
     return isinstance(action, _Reserved)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: the command ends as after Ctrl-C, so that it leaves no temporary files."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def run(main: Main) -> NoReturn:
-    """Run a script's ``main`` on the command line and exit with its code (see :func:`exit_code`)."""
-    _mend_streams()
-    code = exit_code(main)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = PIPE_CLOSED
-        _silence_stdout()
-    sys.exit(code)
+    """Run a script's ``main`` on the command line and exit with its code (see :func:`exit_code`).
+
+    SIGTERM and SIGHUP end it in order, with 128 + their number. A standard output that nobody reads any more ends it
+    quietly, one that is full with an error.
+    """
+    with streams.guarded():
+        sys.exit(exit_code(lambda: _run(main)))
+
+
+def _run(main: Main) -> int | None:
+    with _signals_raise():
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
 
 
 def exit_code(main: Main) -> int:
@@ -190,11 +210,11 @@ def exit_code(main: Main) -> int:
         where = f"is not installed for {sys.executable}"
         print(f"error: the package {package} {where}: activate the project's environment first.", file=sys.stderr)
         return code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Terminated) else None
+        print("interrupted" if number is None else f"ended by {signal.Signals(number).name}", file=sys.stderr)
+        return INTERRUPTED if number is None else 128 + number
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        _silence_stdout()
         return PIPE_CLOSED
     except (MemoryError, FileNotFoundError) as error:
         told = _of_process(error)
@@ -204,24 +224,38 @@ def exit_code(main: Main) -> int:
         return told.exit_code
 
 
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise :class:`Terminated`, once, unless they are ignored already, as by ``nohup``."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # A closing terminal may send SIGHUP twice: cleaning up must not be cut short by it.
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        raise Terminated(number)
+
+    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
 def report(error: DeeplabError) -> None:
-    """Tell an error as one line on stderr; for those after which the work goes on."""
-    print(f"error: {error}", file=sys.stderr)
+    """Tell an error as one line on stderr, whatever names it quotes; for those after which the work goes on."""
+    print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """Say on stderr what a user should know about work that goes on."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
-
-
-def _mend_streams() -> None:
-    """Let no name or sign fail on a stream that cannot show it, and nothing at all on one that is closed."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
-        elif mode == "w" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _of_process(error: MemoryError | FileNotFoundError) -> DeeplabError | None:
@@ -233,8 +267,3 @@ def _of_process(error: MemoryError | FileNotFoundError) -> DeeplabError | None:
     except FileNotFoundError:
         return UsageError("the current folder does not exist any more. Change to another one.")
     return None
-
-
-def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit does not fail once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,7 +34,8 @@ def make_network(config: TrainConfig, dataset: Dataset, *, offline: bool) -> tup
 
     name = config.model_name
     model = _build(config, len(dataset.classes))
-    preprocessing, filled, source = _fill(model, name, config, offline)
+    names = [item.name for item in dataset.classes]
+    preprocessing, filled, source = _fill(model, name, config, names, offline)
     spec = model_spec(
         name,
         size_hw=config.size_hw,
@@ -80,7 +81,7 @@ def _build(config: TrainConfig, num_classes: int) -> Any:
 
 
 def _fill(
-    model: Any, name: ModelName, config: TrainConfig, offline: bool
+    model: Any, name: ModelName, config: TrainConfig, classes: list[str], offline: bool
 ) -> tuple[Preprocessing | None, Callable[[str], bool] | None, Path | None]:
     """Load the weights that the options name.
 
@@ -92,13 +93,14 @@ def _fill(
     from deeplabv3p.models import heads
 
     if config.weights_path is not None:
-        loaded = weights.load_weights(model, config.weights_path, other_classes=True)
-        if loaded.skipped:
-            print(
-                f"{config.weights_path} is of other classes: all but the classifier is kept, which starts anew",
-                flush=True,
-            )
         own = find_spec(config.weights_path)
+        theirs = None if own is None else [item.name for item in own.classes]
+        loaded = weights.load_weights(
+            model, config.weights_path, other_classes=True, classes=None if theirs is None else (theirs, classes)
+        )
+        said = _classifier_text(theirs, classes, skipped=bool(loaded.skipped))
+        if said is not None:
+            print(f"{config.weights_path} {said}", flush=True)
         return own.input.preprocessing if own else loaded.preprocessing, lambda layer: True, Path(config.weights_path)
     source = config.backbone_weights
     if source == "none":
@@ -132,6 +134,28 @@ def _imagenet_weights(name: ModelName, *, offline: bool) -> Path:
             f"{error} Or pass --backbone_weights FILE with weights of the network that are here, or --backbone_weights "
             "none to start from random ones, which takes many more pictures and epochs."
         ) from None
+
+
+def _classifier_text(theirs: list[str] | None, ours: list[str], *, skipped: bool) -> str | None:
+    """What became of the classifier of weights for the classes ``theirs`` (None: they do not say), as the rest of a
+    sentence about them; None where it is simply kept."""
+    if skipped:
+        return "is of other classes: all but the classifier is kept, which starts anew"
+    if theirs is None:
+        return (
+            f"does not name its classes and has as many as there are here, {len(ours)}: its classifier is kept as if "
+            "they were the same"
+        )
+    known = [name for name in ours if name in theirs]
+    if theirs == ours:
+        return None
+    if len(known) == len(ours):
+        order = "in another order" if len(theirs) == len(ours) else "among others"
+        return f"has these classes {order}: each keeps its part of the classifier, by name"
+    return (
+        f"has {len(known)} of these {len(ours)} classes by name ({', '.join(known[:5])}{', …' if known[5:] else ''}): "
+        "their part of the classifier is kept, that of the others starts anew"
+    )
 
 
 def _imagenet_file(name: ModelName) -> str:

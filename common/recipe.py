@@ -23,12 +23,23 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     Raises:
         UsageError: the recipe is missing, not TOML, has a key that is no flag, or a value its flag refuses.
     """
+    return parse_given(parser, argv)[0]
+
+
+def parse_given(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, frozenset[str]]:
+    """As :func:`parse`, and the names of the flags that the line or the recipe sets, at whatever value."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     path = finder.parse_known_args(argv)[0].config
-    if path is not None:
-        parser.set_defaults(**_read(parser, Path(path)))
-    return parser.parse_args(argv)
+    recipe = {} if path is None else _read(parser, Path(path))
+    parser.set_defaults(**recipe)
+    options = parser.parse_args(argv)
+    # argparse sets no defaults where there are values.
+    untouched = object()
+    line = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(options), untouched)))
+    return options, frozenset(recipe) | {name for name, value in vars(line).items() if value is not untouched}
 
 
 def _read(parser: argparse.ArgumentParser, path: Path) -> dict[str, Any]:

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
-import platform
-import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from common import train_flags
+from common import run_options
 from common.classes import described, without_model
-from common.cli import INTERRUPTED, exit_code
+from common.cli import ENDING_SIGNALS, INTERRUPTED, exit_code, warn
 from common.console import ConsoleProgress, duration_text
 from common.first_weights import default_backbone_weights, make_network, network_of_run
+from common.run_log import RunLog
 from common.runs import latest_run, new_run_folder
-from deeplabv3p import files
 from deeplabv3p.data.augment import Augmentation
 from deeplabv3p.data.classes import load_classes
 from deeplabv3p.data.dataset import Dataset, open_dataset, split_dataset
 from deeplabv3p.data.doctor import precheck
+from deeplabv3p.data.list_file import write_list
 from deeplabv3p.data.pipeline import USUAL_BATCH, usual_batch_size
-from deeplabv3p.errors import DataError, UsageError
+from deeplabv3p.errors import UsageError
 from deeplabv3p.losses.options import LossOptions
 from deeplabv3p.models.registry import ModelName
 from deeplabv3p.runtime import keras_engine
 from deeplabv3p.spec import ModelSpec
+from deeplabv3p.training import checkpoint
 from deeplabv3p.training.checkpoint import STATE_NAME
 from deeplabv3p.training.config import DeviceOptions, TrainConfig, WatchOptions
+from deeplabv3p.training.lock import locked
+from deeplabv3p.training.state_check import check_meta
 
 if TYPE_CHECKING:
     from deeplabv3p.training.distribution import Distribution
     from deeplabv3p.training.fit import TrainResult
     from deeplabv3p.training.history import Row
 
-CONFIG_NAME = "config.json"
+TRAIN_LIST, VAL_LIST = "train.txt", "val.txt"
 TRANSFER_EPOCHS = 5
-
-_NOT_SAVED = ("config", "resume", "log_dir", "offline")  # where things come from and go to, not what the run is
-_DEVICES = tuple(DeviceOptions.__dataclass_fields__)  # where it is computed: said with every command, --resume included
 
 
 def start(options: argparse.Namespace) -> int:
@@ -54,7 +52,13 @@ def start(options: argparse.Namespace) -> int:
     Raises:
         UsageError, DataError: the options, the data or the weights cannot be used.
     """
-    values = _saved(options)
+    log = RunLog()
+    with log.kept():
+        return _start(options, log)
+
+
+def _start(options: argparse.Namespace, log: RunLog) -> int:
+    values = run_options.saved(options)
     values |= _defaults(values)
     chosen = values["batch_size"] if isinstance(values["batch_size"], int) else None
     config = make_config(values | {"batch_size": chosen or 1})
@@ -62,48 +66,95 @@ def start(options: argparse.Namespace) -> int:
     train_set, val_set = open_datasets(values)
     print(described(train_set.classes, values["classes_path"], values["dataset_path"]), flush=True)
     for warning in precheck(train_set, val_set):
-        _warn(warning)
+        warn(warning)
     if chosen is None:
         auto = values["batch_size"] == "auto"
         values["batch_size"] = _largest_batch(config, train_set) if auto else _usual_batch(config, train_set)
         config = make_config(values)
     if config.batch_size > len(train_set):
-        _warn(f"{len(train_set)} pictures to train on fill no batch of {config.batch_size}: it holds some twice.")
+        warn(f"{len(train_set)} pictures to train on fill no batch of {config.batch_size}: it holds some twice.")
 
     def work(distribution: Distribution) -> int:
         start_keras(config)
         model, spec = make_network(config, train_set, offline=options.offline)
-        with distribution.run_folder(lambda: _new_run(values, options.log_dir), ()) as run:
-            return _train(config, model, spec, train_set, val_set, run, distribution, resumed=False)
+        with contextlib.ExitStack() as held:
+
+            def make() -> Path:
+                run = new_run_folder(options.log_dir)
+                held.enter_context(locked(run))
+                log.open(run)
+                run_options.write_new(run, values)
+                _write_lists(run, train_set, val_set)
+                return run
+
+            with distribution.run_folder(make, ()) as run:
+                return _train(config, model, spec, train_set, val_set, run, distribution, log, resumed=False)
 
     return _together(config.devices, work)
 
 
-def resume(options: argparse.Namespace) -> int:
+def resume(options: argparse.Namespace, given: Collection[str]) -> int:
     """Go on with the run ``options.resume`` ("": the newest in the log folder) at the step of its state, on the devices
     of ``options``; returns the exit code. The files that the run started from are not needed any more.
 
     Raises:
-        DataError: there is no such run, or its state or data cannot be used.
+        UsageError: one of the ``given`` flags has another value than the run, and may not change.
+        DataError: there is no such run, another process trains it, or its state or data cannot be used.
     """
-    devices = {name: getattr(options, name) for name in _DEVICES}
+    log = RunLog()
+    with log.kept():
+        return _resume(options, given, log)
 
-    def find() -> Path:
-        run = Path(options.resume) if options.resume else latest_run(options.log_dir)
-        for leftover in run.glob(".*.tmp*"):  # of a write that a kill cut short
-            leftover.unlink(missing_ok=True)
-        return run
+
+def _resume(options: argparse.Namespace, given: Collection[str], log: RunLog) -> int:
+    devices = {name: getattr(options, name) for name in run_options.DEVICES}
 
     def work(distribution: Distribution) -> int:
-        with distribution.run_folder(find, (CONFIG_NAME, STATE_NAME)) as run:
-            values = _read_options(run) | devices
-            config = make_config(values)
-            train_set, val_set = open_datasets(values)
-            start_keras(config)
-            model, spec = network_of_run(run, config, train_set)
-            return _train(config, model, spec, train_set, val_set, run, distribution, resumed=True)
+        with contextlib.ExitStack() as held:
+
+            def find() -> Path:
+                run = Path(options.resume) if options.resume else latest_run(options.log_dir)
+                run_options.read(run)  # nothing is touched in a folder that is no run
+                held.enter_context(locked(run))
+                log.open(run)
+                for leftover in run.glob(".*.tmp*"):  # of a write that a kill cut short
+                    leftover.unlink(missing_ok=True)
+                damage = checkpoint.recover(run)
+                if damage is not None:
+                    warn(f"{damage} The run goes on from the state before it.")
+                return run
+
+            with distribution.run_folder(find, (run_options.CONFIG_NAME, STATE_NAME)) as run:
+                values = run_options.read(run)
+                changes = run_options.changed(run, values, options, given)
+                state = checkpoint.load_meta(run / STATE_NAME)
+                check_meta(state, run / STATE_NAME)
+                _check_length(run, changes, state)
+                config = make_config(values | changes | devices)
+                train_set, val_set = open_datasets(values | changes)
+                start_keras(config)
+                model, spec = network_of_run(run, config, train_set)
+                if distribution.is_chief:
+                    for change in run_options.write_changes(run, values, changes, devices, state["step"]):
+                        print(f"changed at step {state['step']}: {change}", flush=True)
+                    _write_lists(run, train_set, val_set)
+                return _train(config, model, spec, train_set, val_set, run, distribution, log, resumed=True)
 
     return _together(DeviceOptions(**devices), work)
+
+
+def _check_length(run: Path, changes: dict[str, Any], state: dict[str, Any]) -> None:
+    """Raises UsageError if the run is to end with an epoch that it has already begun."""
+    epochs = changes.get("total_epoch")
+    if epochs is not None and epochs * state["steps_per_epoch"] <= state["step"]:
+        done = state["step"] / state["steps_per_epoch"]
+        raise UsageError(f"--total_epoch {epochs}: {run} has already trained {done:g} epochs. Name a larger number.")
+
+
+def _write_lists(run: Path, train_set: Dataset, val_set: Dataset) -> None:
+    """The lists of the pictures, for the commands that read one."""
+    write_list(run / TRAIN_LIST, train_set)
+    write_list(run / VAL_LIST, val_set)
 
 
 def _together(devices: DeviceOptions, work: Callable[[Distribution], int]) -> int:
@@ -134,31 +185,6 @@ def _together(devices: DeviceOptions, work: Callable[[Distribution], int]) -> in
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _saved(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that say what a run is, ready for JSON."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items() if k not in _NOT_SAVED}
-
-
-def _read_options(run: Path) -> dict[str, Any]:
-    """The options a run was started with. Flags that the version it was started with did not have get their defaults,
-    which leave what it did as it was.
-
-    Raises:
-        DataError: they are missing or damaged, or of a version with flags that are not known here.
-    """
-    try:
-        values = dict(json.loads((run / CONFIG_NAME).read_text(encoding="utf-8"))["options"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"cannot resume {run}: {CONFIG_NAME} is missing or damaged ({error}).") from None
-    parser = argparse.ArgumentParser()
-    train_flags.add(parser)
-    defaults = _saved(parser.parse_args([]))
-    unknown = sorted(values.keys() - defaults.keys())
-    if unknown:
-        raise DataError(f"cannot resume {run}: this version knows no flag --{unknown[0]}, which {CONFIG_NAME} has.")
-    return defaults | values
 
 
 def _defaults(values: dict[str, Any]) -> dict[str, Any]:
@@ -204,16 +230,6 @@ def _usual_batch(config: TrainConfig, train_set: Dataset) -> int:
     return size
 
 
-def _new_run(values: dict[str, Any], log_dir: Path) -> Path:
-    """A new run folder that says what is run in it."""
-    run = new_run_folder(log_dir)
-    command = shlex.join(["python", *sys.orig_argv[1:]])
-    saved = {name: value for name, value in values.items() if name not in _DEVICES}
-    record = {"command": command, "python": platform.python_version(), "options": saved}
-    files.write_text(run / CONFIG_NAME, json.dumps(record, indent=2) + "\n")
-    return run
-
-
 def start_keras(config: TrainConfig) -> None:
     """Import Keras, with what has to be set before anything is built."""
     keras = keras_engine.import_keras()
@@ -232,6 +248,7 @@ def _train(
     val_set: Dataset,
     run: Path,
     distribution: Distribution,
+    log: RunLog,
     *,
     resumed: bool,
 ) -> int:
@@ -245,7 +262,8 @@ def _train(
     )
     with (
         _stop_signals() as stop_requested,
-        ConsoleProgress("train", "steps") as progress,
+        ConsoleProgress("train", "steps", stream=log.console) as progress,
+        log.listening(),
     ):
         result = fit(
             model,
@@ -255,13 +273,13 @@ def _train(
             val_set,
             run,
             resume=resumed,
-            report=Report(progress=progress, epoch=_print_epoch, warning=_warn),
+            report=Report(progress=progress, epoch=_print_epoch, warning=warn),
             stop_requested=stop_requested,
             distribution=distribution,
         )
     if not distribution.is_chief:  # the first process tells about the files
         return 0 if result.finished else INTERRUPTED
-    return _conclude(result, run)
+    return _conclude(result, run, val_set)
 
 
 def make_config(values: dict[str, Any]) -> TrainConfig:
@@ -307,10 +325,6 @@ def open_datasets(values: dict[str, Any]) -> tuple[Dataset, Dataset]:
     return samples, open_dataset(folder, values["val_dataset_file"], classes, ignore, picture_max=white)
 
 
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
-
-
 def _print_epoch(row: Row) -> None:
     parts = [f"epoch {row['epoch']}: loss {row['loss']:.4f}, train mIoU {row['train_miou']:.3f}"]
     if row["val_miou"] is not None:
@@ -319,35 +333,39 @@ def _print_epoch(row: Row) -> None:
     print(", ".join([*parts, duration_text(float(row["seconds"] or 0))]), flush=True)
 
 
-def _conclude(result: TrainResult, run: Path) -> int:
+def _conclude(result: TrainResult, run: Path, val_set: Dataset) -> int:
     if not result.finished:
         print(f"stopped, state saved; go on with: python train.py --resume {run}")
         return INTERRUPTED
-    from common.report import curves_section, run_section, write_report
+    from common.training_report import write_training_report
 
-    facts = [("Best validation mIoU", f"{result.best_miou:.4f}")]
     if result.early_stop is not None:
         print(f"ended early: {result.early_stop}")
-        facts.append(("Ended early", result.early_stop))
-    report = write_report(run, "Training", [curves_section(run, result.history), run_section(facts)])
+    report = write_training_report(run, result, val_set)
     print(f"best validation mIoU {result.best_miou:.4f}: {run / 'best.keras'}")
     print(f"last weights: {run / 'trained_final.keras'}, log: {run / 'training.csv'}, report: {report}")
+    print(f"pictures: {run / TRAIN_LIST} and {run / VAL_LIST}")
     return 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a stop after the step; a second one stops at once. Gives the question "stop?"."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop after the step; a second one stops at once, but not a second SIGHUP: a
+    closing terminal may send two. Gives the question "stop?"."""
     requested = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal requested
-        if requested:
+        if requested and number != getattr(signal, "SIGHUP", None):
             raise KeyboardInterrupt
+        if not requested:
+            print("\nfinishing this step, then saving; once more to stop at once", file=sys.stderr, flush=True)
         requested = True
-        print("\nfinishing this step, then saving; once more to stop at once", file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, *(getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name))]
+    # `nohup` has SIGHUP ignored, and it stays so.
+    taken = [number for number in numbers if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in taken}
     try:
         yield lambda: requested
     finally:

@@ -74,7 +74,11 @@ def test_a_run_folder_holds_what_the_docs_say(trained, shapes):
     sidecars = {f"{name}.spec.json" for name in models}
     assert names == models | sidecars | {
         "state.npz",
+        "state.previous.npz",
         "config.json",
+        "train.log",
+        "train.txt",
+        "val.txt",
         "training.csv",
         "training_curves.png",
         "confusion_matrix.png",

@@ -33,6 +33,8 @@ def add(group: argparse._ArgumentGroup) -> None:
     add("--log_dir", type=Path, default=Path("logs"), metavar="DIR", help="folder of the run folders")
     resume_help = "go on with a run, with the flags it was started with (default: off; without a value: the newest run)"
     add("--resume", nargs="?", const="", metavar="RUN", help=resume_help)
+    verify_help = "compare all content of the data with that of the run (default: parts of each file)"
+    add("--verify_data", action="store_true", help=verify_help)
     add("--seed", type=cli.integer(0, 2**31), default=0, metavar="N", help="seed of weights, order and augmentation")
     repeat_help = "bit-identical results on the same machine, at some cost in speed"
     add("--deterministic", action="store_true", help=repeat_help)

@@ -62,7 +62,8 @@ class TrainConfig:
     the first ``transfer_epoch`` of them train with ``freeze_level``. ``clip_norm`` bounds the norm of all gradients
     together (0: off); ``accumulate_steps`` batches make one update; ``average_decay`` is the share of the average that
     a step keeps; the state for a resume is written each epoch, every ``save_steps`` steps and every ``save_minutes``
-    minutes (0: not by this).
+    minutes (0: not by this); ``verify_data`` hashes all content of the data where else blocks of each file do
+    (:mod:`deeplabv3p.training.data_record`).
 
     Raises:
         UsageError: an option does not fit the others.
@@ -108,6 +109,7 @@ class TrainConfig:
     seed: int = 0
     threads: int = 2
     deterministic: bool = False
+    verify_data: bool = False
     loss: LossOptions = dataclasses.field(default_factory=LossOptions)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     watch: WatchOptions = dataclasses.field(default_factory=WatchOptions)

@@ -27,9 +27,10 @@ from deeplabv3p.metrics import Scores
 from deeplabv3p.models.factory import freeze
 from deeplabv3p.progress import Progress, silent
 from deeplabv3p.spec import ModelSpec
-from deeplabv3p.training import checkpoint
+from deeplabv3p.training import checkpoint, machine
 from deeplabv3p.training.averaging import make_averager
 from deeplabv3p.training.config import TrainConfig
+from deeplabv3p.training.data_record import RunData
 from deeplabv3p.training.distribution import Distribution
 from deeplabv3p.training.gap import GapWarning
 from deeplabv3p.training.history import History, Row
@@ -37,9 +38,10 @@ from deeplabv3p.training.identity import identity
 from deeplabv3p.training.meter import EpochClock, Feed, SaveClock
 from deeplabv3p.training.scoring import Scorer
 from deeplabv3p.training.stages import Stage, stages
+from deeplabv3p.training.state_check import check_meta, check_position
 from deeplabv3p.training.step import compile_model, scale_learning_rate, training_model
 from deeplabv3p.training.stream import Restartable, Stream
-from deeplabv3p.training.watchers import EpochEvent, StepEvent, make_watchers
+from deeplabv3p.training.watchers import EarlyStop, EpochEvent, StepEvent, make_watchers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +100,15 @@ def fit(
     Raises:
         UsageError: the batch does not divide by the devices.
         DivergedError: the loss is not finite; names the step. Checkpoints of earlier epochs stay.
-        DataError: a picture cannot be read, the state is missing or of another network, the folder cannot be written.
+        DataError: a picture cannot be read, the state is missing, damaged or of another network, the data is no longer
+            that of the run, the folder cannot be written.
     """
     distribution = distribution or Distribution()
     distribution.check(config)
-    distribution.same(lambda: identity(model, config, train_set, val_set))
+    data = RunData(train_set, val_set, thorough=config.verify_data)
+    distribution.same(lambda: identity(model, config, data))
     with distribution.scope(), contextlib.ExitStack() as cleanup:
-        fitting = _Fit(model, spec, config, train_set, val_set, run, report or Report(), stop_requested, distribution)
+        fitting = _Fit(model, spec, config, data, run, report or Report(), stop_requested, distribution)
         cleanup.callback(fitting.history.close)
         if resume:
             fitting.load()
@@ -121,32 +125,32 @@ class _Fit:
         stock: keras.Model,
         spec: ModelSpec,
         config: TrainConfig,
-        train_set: Dataset,
-        val_set: Dataset,
+        data: RunData,
         run: Path,
         report: Report,
         stop_requested: Callable[[], bool],
         distribution: Distribution,
     ) -> None:
         self.stock, self.spec, self.config, self.run, self.report = stock, spec, config, run, report
-        self.val_set, self.stop_requested, self.distribution = val_set, stop_requested, distribution
+        self.data, self.val_set = data, data.val_set
+        self.stop_requested, self.distribution = stop_requested, distribution
         self.model = training_model(stock, spec, config)
         self.averager = make_averager(config, self.model)
         # Run folders of the other processes are temporary.
-        self.stream = Stream(train_set, spec, config, cache=run.parent if distribution.is_chief else None)
+        self.stream = Stream(data.train_set, spec, config, cache=run.parent if distribution.is_chief else None)
         self.loss = make_loss(
             config.loss,
             num_classes=spec.num_classes,
             align_corners=spec.output.align_corners,
             class_weights=self.stream.class_weights,
         )
-        self.scorer = Scorer(stock, spec, val_set, distribution)
+        self.scorer = Scorer(stock, spec, self.val_set, distribution)
         self.steps = self.stream.epoch_steps
         self.step = config.init_epoch * self.steps
         self.history = History(run, writes=distribution.is_chief)
         self.watchers = make_watchers(config, run, spec, self.history, chief=distribution.is_chief)
         if distribution.is_chief:
-            self.watchers.append(GapWarning(train_set, report.warning))
+            self.watchers.append(GapWarning(data.train_set, report.warning))
         self.clock = EpochClock()
         self.save_clock = SaveClock(config.save_steps, config.save_minutes)
         self.best: float | None = None
@@ -162,20 +166,30 @@ class _Fit:
 
     def load(self) -> None:
         """Go to where the state in the run folder is. The optimizer's part waits for its stage."""
-        arrays, meta = checkpoint.load_state(self.run / checkpoint.STATE_NAME)
+        path = self.run / checkpoint.STATE_NAME
+        arrays, meta = checkpoint.load_state(path)
+        check_meta(meta, path)
+        check_position(meta, self.config, path)
+        notes = self.data.check_same(arrays, self.run)
+        if meta["steps_per_epoch"] != self.steps:
+            raise DataError(
+                f"{path} is of a run with {meta['steps_per_epoch']} steps an epoch, but its options make {self.steps}. "
+                "Restore the run's files."
+            )
         checkpoint.restore_variables(self.model.variables, arrays, "model", self.run)
         checkpoint.restore_variables(self.averager.variables, arrays, "average", self.run)
-        expected = {"steps_per_epoch": self.steps, "samples": self.stream.digest()}
-        if any(meta[key] != value for key, value in expected.items()):
-            raise DataError(
-                f"the dataset has changed since {self.run} was trained: it had {meta['steps_per_epoch']} steps an "
-                f"epoch, now {self.steps}, or its samples are others. Restore it, or start a new run with "
-                f"--weights_path {self.run}/last.keras."
-            )
-        self.step, self.best, self.early_stop = meta["step"], meta["best"], meta["early_stop"]
+        self.step, self.best = meta["step"], meta["best"]
         self.history.rows = meta["history"]
         for watcher in self.watchers:
-            watcher.restore(meta["watchers"][watcher.name])
+            saved = meta["watchers"].get(watcher.name)
+            watcher.restore(watcher.joining(self.history.record) if saved is None else saved)
+        ended = any(isinstance(watcher, EarlyStop) and watcher.used_up for watcher in self.watchers)
+        self.early_stop = meta["early_stop"] if ended else None
+        moved = machine.differences(meta["machine"], machine.machine())
+        if moved:
+            notes.append(f"the run so far was computed with {moved}: from here on its weights are others in rounding")
+        for note in notes:
+            self.report.warning(note)
         self._state = arrays, meta
 
     def run_stage(self, stage: Stage) -> None:
@@ -351,18 +365,19 @@ class _Fit:
             "optimizer": self.model.optimizer.variables,
             "average": self.averager.variables,
             "metrics": self.model.metrics_variables,
+            "data": self.data.arrays,
         }
         meta = {
             "spec": self.spec.to_json(),
             "step": self.step,
             "steps_per_epoch": self.steps,
-            "samples": self.stream.digest(),
             "stage": stage.start,
             "history": self.history.rows,
             "best": self.best,
             "early_stop": self.early_stop,
             "clock": self.clock.state(),
             "watchers": {watcher.name: watcher.state() for watcher in self.watchers},
+            "machine": machine.machine(),
         }
         began = time.monotonic()
         if self.distribution.is_chief:

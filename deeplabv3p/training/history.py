@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from deeplabv3p import files
@@ -15,7 +16,7 @@ TENSORBOARD_NAME = "tensorboard"
 _NO_CURVE = ("epoch", "step")  # these identify a row
 
 
-def _compared(row: Row) -> float | None:
+def compared(row: Mapping[str, float | int | None]) -> float | None:
     """The score that epochs are compared by; rows of older runs have one mIoU only."""
     score = row.get("val_miou_in_truth")
     return row.get("val_miou") if score is None else score
@@ -47,8 +48,13 @@ class History:
     def is_record(self, row: Row) -> bool:
         """Whether the score of ``row``, which is not yet among the rows, is better than any before. Epochs are compared
         over the classes in the truth: these are the same in all of them."""
-        own = _compared(row)
-        return own is not None and all(before is None or own > before for before in map(_compared, self.rows))
+        own = compared(row)
+        return own is not None and all(before is None or own > before for before in map(compared, self.rows))
+
+    @property
+    def record(self) -> float | None:
+        """The best score so far, of those that epochs are compared by."""
+        return max((score for score in map(compared, self.rows) if score is not None), default=None)
 
     def board(self, epoch: int) -> EventFile:
         """The TensorBoard events of the run, for those of ``epoch`` and later ones.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,7 +93,3 @@ class Stream:
         with contextlib.closing(self.batches(0, 1, size_hw=self._config.size_hw)) as iterator:
             for images, _ in itertools.islice(iterator, STATISTICS_BATCHES):
                 yield images
-
-    def digest(self) -> str:
-        """SHA-256 of the names of the samples in order, as hexadecimal digits."""
-        return hashlib.sha256("\n".join(sample.name for sample in self._dataset.samples).encode()).hexdigest()

@@ -112,6 +112,10 @@ class Watcher:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave, which may have been in another process."""
 
+    def joining(self, best: float | None) -> dict[str, Any]:
+        """What to :meth:`restore` where the run went without this watcher so far and its best score is ``best``."""
+        return self.state()
+
 
 class DivergenceStop(Watcher):
     """Ends the run at the first loss that is not finite, and before weights that are not are scored or saved.
@@ -191,6 +195,9 @@ class BestCheckpoints(Watcher):
     def state(self) -> dict[str, Any]:
         return {"best": self._best, "kept": [dataclasses.asdict(item) for item in self._kept]}
 
+    def joining(self, best: float | None) -> dict[str, Any]:
+        return {"best": best, "kept": []}
+
     def restore(self, state: dict[str, Any]) -> None:
         self._best = state["best"]
         kept = [_Kept(**item) for item in state["kept"]]
@@ -242,6 +249,9 @@ class _Patient(Watcher):
     def state(self) -> dict[str, Any]:
         return {"best": self._best, "waited": self._waited, "stage": self._stage}
 
+    def joining(self, best: float | None) -> dict[str, Any]:
+        return {"best": best, "waited": 0, "stage": -1}
+
     def restore(self, state: dict[str, Any]) -> None:
         self._best, self._waited, self._stage = state["best"], state["waited"], state["stage"]
 
@@ -266,6 +276,11 @@ class EarlyStop(_Patient):
     """Ends the run after ``patience`` evaluations of its last stage without a better score."""
 
     name = "early_stop"
+
+    @property
+    def used_up(self) -> bool:
+        """Whether its patience was at an end at the last evaluation."""
+        return self._waited >= self.patience
 
     def after_epoch(self, event: EpochEvent) -> None:
         if self.is_over(event) and event.last_stage:

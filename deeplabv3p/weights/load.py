@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from deeplabv3p import archives, files
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import Preprocessing
 from deeplabv3p.weights import keras_files, names, tensorflow_files, torch_files
+from deeplabv3p.weights.classes import moved, rows_by_name
 from deeplabv3p.weights.source import CLASSIFIER, Array, Source
 
 _KNOWN = "a Keras model or its weights (.keras, .h5), a frozen TensorFlow graph (.pb) or checkpoint, torch's .pth, .npz"
@@ -33,7 +34,12 @@ class Loaded:
 
 
 def load_weights(
-    model: Any, source: Source | str | os.PathLike[str], *, other_classes: bool = False, partial: bool = False
+    model: Any,
+    source: Source | str | os.PathLike[str],
+    *,
+    other_classes: bool = False,
+    partial: bool = False,
+    classes: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Loaded:
     """Load the weights of a whole network into ``model``.
 
@@ -46,11 +52,14 @@ def load_weights(
         other_classes: keep the classifier (layer ``logits``) as it is when only its class count differs: the start of a
             fine-tuning on other classes.
         partial: load what fits and report the rest.
+        classes: the names of the source's classes and of the model's, in order. Each class of the classifier then gets
+            the weights that the source has for its name, or keeps its own where the source has no such class;
+            ``skipped`` names the classifier where it has none of them.
 
     Raises:
         DataError: no such file, not such a file, or the weights of another network. The model is then unchanged.
     """
-    return _assign(model, _read(source), keep_classifier=other_classes, partial=partial)
+    return _assign(model, _read(source), keep_classifier=other_classes, partial=partial, classes=classes)
 
 
 def load_backbone(model: Any, source: Source | str | os.PathLike[str], *, head_prefixes: tuple[str, ...]) -> Loaded:
@@ -130,6 +139,7 @@ def _assign(
     is_head: Callable[[str], bool] | None = None,
     keep_classifier: bool = False,
     partial: bool = False,
+    classes: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Loaded:
     """Set the weights of every layer of ``model``, or of its backbone alone where ``is_head`` is given."""
     wanted = [layer for layer in model.layers if layer.weights and not (is_head and is_head(layer.name))]
@@ -138,6 +148,14 @@ def _assign(
         found = source.layers.get(layer.name)
         if found is None:
             missing.append(layer.name)
+        elif classes and layer.name == CLASSIFIER:
+            tensors, any_known = _by_name(layer, found, *classes)
+            if tensors is None:
+                different.append(f"'{layer.name}' has {_shapes(found)}, which is not of the {len(classes[0])} classes")
+            elif any_known:
+                plan.append((layer, tensors))
+            else:
+                skipped.append(layer.name)
         elif _fit(found, layer.weights):
             plan.append((layer, _converted(layer, found, source)))
         elif keep_classifier and layer.name == CLASSIFIER and _same_but_classes(found, layer.weights):
@@ -153,6 +171,15 @@ def _assign(
     for layer, tensors in plan:
         layer.set_weights(tensors)
     return Loaded(len(plan), (*missing, *skipped), tuple(unused), source.preprocessing, source.kind)
+
+
+def _by_name(
+    layer: Any, found: list[Array], theirs: Sequence[str], ours: Sequence[str]
+) -> tuple[list[Array] | None, bool]:
+    """The classifier's weights with each class where it is here, None if it is no classifier of the classes ``theirs``;
+    and whether the source has any of ours."""
+    rows = rows_by_name(theirs, ours)
+    return moved(found, layer.get_weights(), rows, len(theirs)), any(row is not None for row in rows)
 
 
 def _misfit(

@@ -69,6 +69,49 @@ def test_other_classes_keep_their_classifier(model, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+CLASSES = ("sky", "road", "tree")
+
+
+@pytest.mark.parametrize("subpixel", [1, 2])
+@pytest.mark.parametrize(
+    "ours",
+    [
+        ("sky", "road", "tree"),
+        ("tree", "sky", "road"),
+        ("cat", "dog", "bird"),
+        ("cat", "road", "dog"),
+        ("tree", "cat", "sky", "dog", "bird"),
+        ("road",),
+    ],
+)
+def test_each_class_keeps_its_own_part_of_the_classifier_by_name(ours, subpixel, tmp_path):
+    """As many classes of other names are other classes, too."""
+    blocks = subpixel**2
+    source = network(3 * blocks)
+    source.save(tmp_path / "model.keras")
+    other = network(len(ours) * blocks)
+    before = other.get_layer("logits").get_weights()
+    loaded = weights.load_weights(other, tmp_path / "model.keras", other_classes=True, classes=(CLASSES, ours))
+    assert loaded.skipped == (() if set(ours) & set(CLASSES) else ("logits",))
+    theirs = source.get_layer("logits").get_weights()
+    for now, own, trained in zip(other.get_layer("logits").get_weights(), before, theirs, strict=True):
+        for block in range(blocks):
+            for label, name in enumerate(ours):
+                there = block * 3 + CLASSES.index(name) if name in CLASSES else None
+                here = block * len(ours) + label
+                expected = own[..., here] if there is None else trained[..., there]
+                np.testing.assert_array_equal(now[..., here], expected, err_msg=name)
+    np.testing.assert_array_equal(other.get_weights()[0], source.get_weights()[0], "the rest is loaded")
+
+
+def test_names_that_are_not_those_of_the_classifier_are_refused(tmp_path):
+    network(3).save(tmp_path / "model.keras")
+    with pytest.raises(DataError, match="not of the 4 classes"):
+        weights.load_weights(
+            network(3), tmp_path / "model.keras", other_classes=True, classes=(("a", "b", "c", "d"), ("a", "x", "y"))
+        )
+
+
 def test_a_classifier_of_other_features_is_not_just_of_other_classes(tmp_path):
     network(head=6).save(tmp_path / "model.keras")
     with pytest.raises(DataError, match=r"'aspp_project' has .* and 1 more"):
