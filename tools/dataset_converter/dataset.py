@@ -1,4 +1,5 @@
-"""Convert other people's datasets and label tools' exports into the layout of train.py; download public ones."""
+"""Convert other people's datasets and label tools' exports into the layout of train.py; download public ones; make
+lists of a folder."""
 
 from __future__ import annotations
 
@@ -18,11 +19,15 @@ from deeplabv3p.errors import UsageError
 if TYPE_CHECKING:
     from deeplabv3p.data.convert.recognise import Recognised
     from deeplabv3p.data.convert.state import Conversion
+    from deeplabv3p.data.split import Split
 
 MANIFEST_FOLDER = Path(__file__).parent
 SHOWN = 5
 """Skipped files that are printed; dataset.json has all."""
 
+SPLIT = """Divide a dataset's pictures into lists. Pictures of one thing (tiles of a photograph, frames of a video,
+augmented copies) stay in one list; rare classes are in all of them where possible. The same command makes the same
+lists."""
 EPILOG = """`list` says what can be converted, `convert FORMAT --help` what a format takes. Sources are folders or
 archives (.zip, .tar, .tar.gz, .tgz) and are only read. Pictures are copied byte for byte, labels are
 palette PNGs with 255 for ignored pixels. The same command again does nothing, or goes on where it was cut
@@ -44,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(_listing())
     elif options.command == "download":
         _download(find_format(options.format), options)
+    elif options.command == "split":
+        _split(options)
     else:
         _convert(AUTO if options.format == AUTO.name else find_format(options.format), options)
 
@@ -51,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.Parser(__doc__, EPILOG)
     commands = parser.add_subparsers(
-        dest="command", required=True, parser_class=_Parser, metavar="list|download|convert"
+        dest="command", required=True, parser_class=_Parser, metavar="list|download|convert|split"
     )
     commands.add_parser("list", help="list the formats", description="List the formats that can be converted.")
     text = "Download a public dataset's archives: verified, and resumed where a download broke off. Nothing is deleted."
@@ -78,7 +85,21 @@ def _parser() -> argparse.ArgumentParser:
                 default = item.order if name == "order" and item is not AUTO else getattr(Options, name)
                 settings = {**settings, "default": default}
             one.add_argument(flag, **settings)
+    _add_split(commands.add_parser("split", help="write train.txt, val.txt and test.txt", description=SPLIT))
     return parser
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="dataset: images/ and labels/, images/ and masks/, or VOC's")
+    add("--ratio", default="0.8:0.1:0.1", metavar="A:B[:C]", help="shares of train, val and test; two: no test.txt")
+    group_help = (
+        "what stays on one side: auto, by names (tiles, frames, augmented copies); none, each picture by itself; or a "
+        "regular expression: names with the same text in its groups"
+    )
+    add("--group", default="auto", metavar="auto|none|REGEX", help=group_help)
+    add("--seed", type=cli.integer(0), default=0, metavar="N", help="another seed, another division")
+    add("--overwrite", action="store_true", help="replace lists that are there")
 
 
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -211,6 +232,50 @@ def _convert(chosen: Format, options: argparse.Namespace) -> None:
             progress=progress,
         )
     print("\n".join(summary(result)))
+
+
+def _split(options: argparse.Namespace) -> None:
+    from common.classes import resolve
+    from common.console import ConsoleProgress
+    from deeplabv3p.data.split import check_lists, parse_ratio, split_folder, write_lists
+
+    ratio = parse_ratio(options.ratio)
+    check_lists(options.folder, len(ratio), overwrite=options.overwrite)
+    with ConsoleProgress("look for classes", "label maps") as progress:
+        found = split_folder(options.folder, ratio, group=options.group, seed=options.seed, progress=progress)
+    print("\n".join(split_lines(found)))
+    paths = write_lists(found, overwrite=options.overwrite)
+    lists = ", ".join(f"{path} ({len(names):,})" for path, names in zip(paths, found.lists.values(), strict=True))
+    print(f"written: {lists}")
+    command = ["python", "train.py", "--dataset_path", options.folder, "--dataset_file", paths[0]]
+    command += ["--val_dataset_file", paths[1]]
+    classes = resolve(None, options.folder)
+    command += [] if classes is None else ["--classes_path", classes]
+    print(f"next: {shlex.join(map(str, command))}")
+
+
+def split_lines(found: Split) -> list[str]:
+    """How a dataset was divided, in lines for people."""
+    from deeplabv3p.data.doctor.inventory import shown
+
+    grouping = found.grouping
+    pictures, groups = len(grouping.keys), len(grouping.groups)
+    example = ", ".join(shown(name) for name in grouping.example())
+    lines = [f"{pictures:,} pictures in {groups:,} groups by name ({example}, …)"]
+    if grouping.is_plain:
+        lines = [f"{pictures:,} pictures, each by itself: no groups by name"]
+    if grouping.unmatched:
+        lines.append(f"note: --group does not match {grouping.unmatched:,} of the names; each of them is by itself")
+    if grouping.series is not None:
+        lines.append(
+            f"note: {grouping.series_count:,} names are one series ({shown(grouping.series)}, …), taken one by one. If "
+            "they are frames of one video, neighbours are in different lists: --group '(.*)[0-9][0-9]$' keeps hundreds "
+            "together"
+        )
+    lines += [f"left out: {reason}" for reason in found.left_out]
+    if found.unread:
+        lines.append(f"warning: {found.unread:,} label maps cannot be read: tools/dataset_converter/doctor.py says why")
+    return lines
 
 
 def plan(found: Recognised, sources: Sequence[Path], output: Path) -> list[str]:

@@ -127,7 +127,7 @@ def _names(inventory: Inventory) -> list[Finding]:
     if clashes:
         message = f"{plural(len(clashes), 'name')} differ in upper and lower case alone: {_some(clashes)}."
         found.append(finding("case_clash", message, clashes))
-    odd = [inventory.relative(path) for path in files if _is_odd(path.stem) or _is_odd(path.name)]
+    odd = [inventory.relative(path) for path in files if not (can_be_listed(path.stem) and can_be_listed(path.name))]
     if odd:
         found.append(finding("odd_name", f"{plural(len(odd), 'file')} with troublesome names: {_some(odd)}.", odd))
     apart = [inventory.relative(path) for path in files if not unicodedata.is_normalized("NFC", path.name)]
@@ -137,9 +137,9 @@ def _names(inventory: Inventory) -> list[Finding]:
     return found
 
 
-def _is_odd(name: str) -> bool:
-    """Names that a list cannot hold, because blanks at its ends go and it is UTF-8 text, or that terminals obey."""
-    return name != name.strip() or not name.isprintable() or not _is_utf8(name)
+def can_be_listed(name: str) -> bool:
+    """Whether a list can hold a name: blanks at its ends go, it is UTF-8 text, and terminals obey odd characters."""
+    return name == name.strip() and name.isprintable() and _is_utf8(name)
 
 
 def _is_utf8(name: str) -> bool:
