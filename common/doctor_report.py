@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DOCTOR_JSON = "doctor.json"
 
 _WIDTH = 110  # columns of the console
-_SHOWN = 3  # files of a finding on the console
+_FEW, _SHOWN = 10, 3  # files of a finding on the console: all of a few, else the first
 _LISTED = 200  # files of a finding on the page
 _HEIGHT = 220  # pixels of an example
 _CROP = 24  # pixels around the spot of an example
@@ -56,9 +56,10 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         fixable = f"{item.fixable:,}" if item.fixable else "-"
         lines.append(f"{item.severity:8} {item.kind:18} {count:>7} {fixable:>8}")
         lines += _wrapped(item.message) + _wrapped(item.explanation)
-        if item.count > 1:
-            more = f" and {item.count - _SHOWN:,} more" if item.count > _SHOWN else ""
-            lines += _wrapped(f"{', '.join(item.files[:_SHOWN])}{more}")
+        shown_files = item.count if item.count <= _FEW else _SHOWN
+        if not _told(item.files[:shown_files], item.message):
+            more = f" and {item.count - shown_files:,} more" if item.count > shown_files else ""
+            lines += _wrapped(f"{', '.join(item.files[:shown_files])}{more}")
     return "\n".join([*lines, "", _verdict(diagnosis)])
 
 
@@ -152,11 +153,16 @@ def _section(item: Finding, diagnosis: Diagnosis) -> Section:
         blocks.append(Text(f"--fix: {remedy}{f' ({item.fixable:,} of {item.count:,})' if item.fixable else ''}."))
     blocks += [figure for example in item.examples if (figure := _figure(example, diagnosis))]
     told = " ".join([item.message, *(block.caption for block in blocks if isinstance(block, Figure))])
-    if not all(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", told) for name in item.files[:_LISTED]):
+    if not _told(item.files[:_LISTED], told):
         more = f" and {item.count - _LISTED:,} more in {DOCTOR_JSON}" if item.count > _LISTED else ""
         blocks.append(Text(f"{', '.join(item.files[:_LISTED])}{more}"))
     words = title(item.kind)
     return Section(f"{item.severity.capitalize()}: {words[0].lower()}{words[1:]}", tuple(blocks))
+
+
+def _told(names: Sequence[str], text: str) -> bool:
+    """Whether a text has all the names, each as a whole."""
+    return all(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in names)
 
 
 def _figure(example: Example, diagnosis: Diagnosis) -> Figure | None:

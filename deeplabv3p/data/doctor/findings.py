@@ -203,6 +203,12 @@ KINDS: dict[str, Kind] = {
     "copies_across": Kind(
         "warning", "Copies of a picture (perhaps scaled or stored again) are in two lists: scores will be too good."
     ),
+    "group_across": Kind(
+        "warning",
+        "By their names, pictures of one thing (tiles of a photograph, frames of a video, augmented copies) are in two "
+        "lists: scores will be too good. dataset.py split makes lists that keep such groups together. Names may "
+        "mislead: if these pictures are unrelated, all is well.",
+    ),
     "class_not_trained": Kind(
         "warning", "The class occurs where scores are taken but not in the training list: it cannot be learned."
     ),

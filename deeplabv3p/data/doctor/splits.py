@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplabv3p.data.doctor.findings import Example, Finding, finding, plural
+from deeplabv3p.data.doctor.findings import Example, Finding, Severity, finding, plural
 from deeplabv3p.data.doctor.inventory import Inventory, SplitList
 from deeplabv3p.data.doctor.labels import Meaning, numbers_of
 from deeplabv3p.data.doctor.record import LabelFacts, Record, pack
 from deeplabv3p.data.doctor.twins import THUMB, Looks, Twins, find_twins
+from deeplabv3p.data.groups import group_names
 
 _UNIONS = ("trainval", "train_val", "trainvaltest", "all", "full")
 _NEIGHBOURS = 120  # frames: numbers of pictures closer than this in one series are called neighbouring
@@ -36,7 +38,7 @@ def split_findings(
     lists = without_unions(inventory.lists)
     lists = lists if named else sorted(lists, key=lambda item: not is_training(item))
     splits = [Split(item, tuple(by_index[index] for index in item.members if index in by_index)) for item in lists]
-    found = _shared(lists, inventory)
+    found = [*_shared(lists, inventory), *_groups(lists, inventory)]
     for first, second in itertools.combinations(splits, 2):
         found += _across(first, second, inventory)
     found += _within(splits or [Split(SplitList(inventory.root, "the dataset"), tuple(records))], inventory)
@@ -78,6 +80,33 @@ def _shared(lists: Sequence[SplitList], inventory: Inventory) -> list[Finding]:
     return found
 
 
+def _groups(lists: Sequence[SplitList], inventory: Inventory) -> list[Finding]:
+    """Groups by name with pictures in two lists."""
+    indexes = sorted({index for item in lists for index in item.members})
+    stems = {index: os.path.split(inventory.pairs[index].name) for index in indexes}
+    grouping = group_names({stem for _, stem in stems.values()})
+    # Lists of pairs may have a folder for each video, with equal names in them.
+    keys = {index: (folder, grouping.keys[stem]) for index, (folder, stem) in stems.items()}
+    found = []
+    for first, second in itertools.combinations(lists, 2):
+        known = {keys[index]: index for index in reversed(first.members)}
+        shared = set(first.members)
+        both = [index for index in second.members if index not in shared and keys[index] in known]
+        if both:
+            names = [f"{_name(index, inventory)} ~ {_name(known[keys[index]], inventory)}" for index in both]
+            message = (
+                f"{len(both):,} of {plural(len(second.members), 'picture')} of {second.name}: of "
+                f"{plural(len({keys[index] for index in both}), 'group')} that {first.name} has pictures of, too, by "
+                f"name, as {names[0]}."
+            )
+            found.append(finding("group_across", message, names))
+    return found
+
+
+def _name(index: int, inventory: Inventory) -> str:
+    return inventory.relative(inventory.pairs[index].image or inventory.root / inventory.pairs[index].name)
+
+
 def _across(first: Split, second: Split, inventory: Inventory) -> list[Finding]:
     """Copies and look-alikes between two lists, each picture of the second with its nearest of the first."""
     shared = set(first.item.members)
@@ -100,7 +129,12 @@ def _across(first: Split, second: Split, inventory: Inventory) -> list[Finding]:
             f"{len(chosen):,} of {plural(len(second.records), 'picture')} of {second.item.name}: {what} "
             f"{first.item.name}, as {names[0]}{_difference(chosen[0])}.{_video(pairs) if likeness == 'alike' else ''}"
         )
-        found.append(finding(kind, message, names, examples=[Example(pictures=pair) for pair in pairs[:4]]))
+        severity: Severity | None = None
+        if 2 * len(chosen) > len(second.records):
+            severity = "warning"
+            message += f" That is most of {second.item.name}: its scores say little about other pictures."
+        examples = [Example(pictures=pair) for pair in pairs[:4]]
+        found.append(finding(kind, message, names, severity=severity, examples=examples))
     return found
 
 

@@ -38,6 +38,7 @@ _TITLES = {
     "exif_unclear": "Pictures turned by EXIF, label maps unclear",
     "in_two_lists": "Pictures in two lists",
     "copies_across": "Copies of pictures in two lists",
+    "group_across": "Parts of one thing in two lists",
     "class_not_trained": "Classes that are scored and never trained",
     "class_empty": "Classes without a pixel",
     "mostly_ignored": "Most pixels are ignored",

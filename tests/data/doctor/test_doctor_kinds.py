@@ -30,6 +30,7 @@ from planted_dataset import (
     truth,
 )
 
+from common.doctor_report import diagnosis_text
 from deeplabv3p.data.doctor import KINDS
 from deeplabv3p.data.doctor import record as record_module
 from deeplabv3p.errors import DataError, UsageError
@@ -232,6 +233,15 @@ def plant_copies_across(root: Path) -> tuple[list[str], int]:
     return ["images/v0.jpg ~ images/t0.jpg", "images/v1.jpg ~ images/t1.jpg"], 0
 
 
+def plant_group_across(root: Path) -> tuple[list[str], int]:
+    for old, new in (("t1", "IMG_1_0"), ("t2", "IMG_1_1"), ("v1", "IMG_1_2"), ("v2", "IMG_2_0")):
+        for folder, suffix in (("images", ".jpg"), ("labels", ".png")):
+            (root / folder / f"{old}{suffix}").rename(root / folder / f"{new}{suffix}")
+        path = root / ("train.txt" if old[0] == "t" else "val.txt")
+        path.write_text(path.read_text().replace(old, new))
+    return ["images/IMG_1_2.jpg ~ images/IMG_1_0.jpg"], 0
+
+
 def plant_alike_across(root: Path) -> tuple[list[str], int]:
     wide = photo(40, (48, 400))
     save(root / "images" / "t0.jpg", wide[:, :64])
@@ -404,6 +414,17 @@ def test_each_defect_is_found_alone_with_its_files(root: Path, planter: str) -> 
     assert diagnosis.healthy == (finding.severity != "error")
 
 
+@pytest.mark.parametrize("planter", PLANTERS)
+def test_few_files_are_all_named_on_the_console(root: Path, planter: str) -> None:
+    PLANTERS[planter](root)
+    diagnosis = examine(root)
+    text = " ".join(diagnosis_text(diagnosis).split())
+    assert diagnosis.findings
+    for item in diagnosis.findings:
+        named = item.files if item.count <= 10 else item.files[:3]
+        assert [name for name in named if " ".join(name.split()) not in text] == []
+
+
 def test_a_picture_too_large_for_the_memory_is_not_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_module, "MAX_PIXELS", SIZE[0] * SIZE[1])
     save(root / "images" / "t0.jpg", photo(0, (200, 300)))
@@ -462,6 +483,28 @@ def test_lists_that_put_others_together_are_no_leak(root: Path) -> None:
     (root / "train.txt").write_text("\n".join(names()))  # now val is a part of train
     (root / "trainval.txt").unlink()
     assert only(examine(root), "in_two_lists").count == 4
+
+
+def test_look_alikes_over_most_of_a_list_are_a_warning(root: Path) -> None:
+    for place in range(3):  # of the 4 pictures of val
+        wide = photo(40 + place, (48, 400))
+        save(root / "images" / f"t{place}.jpg", wide[:, :64])
+        save(root / "images" / f"v{place}.jpg", wide[:, 5:69])
+        found = only(examine(root), "alike_across")
+        assert found.count == place + 1
+        assert found.severity == ("warning" if place == 2 else "note")
+    assert "most of val.txt" in found.message
+
+
+def test_folders_of_pairs_are_videos_of_their_own(tmp_path: Path) -> None:
+    lines = []
+    for place, name in enumerate(("a/frame_0", "a/frame_1", "b/frame_0", "b/c1_0", "a/c1_0", "a/c1_1")):
+        save(tmp_path / "p" / f"{name}.jpg", photo(place))
+        save(tmp_path / "m" / f"{name}.png", truth(place))
+        lines.append(f"p/{name}.jpg m/{name}.png")
+    (tmp_path / "train.txt").write_text("\n".join(lines[::2]))
+    (tmp_path / "val.txt").write_text("\n".join(lines[1::2]))
+    assert only(examine(tmp_path), "group_across").files == ("p/a/c1_1.jpg ~ p/a/c1_0.jpg",)
 
 
 def test_other_text_files_are_no_lists(root: Path) -> None:
