@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplabv3p import files
-from deeplabv3p.data.classes import ClassList
+from deeplabv3p.data.classes import CLASS_FILES, ClassList
 from deeplabv3p.data.decode import Oddities, Picture, dataset_reading, is_turned, read_image, read_label
 from deeplabv3p.data.kinds import IMAGE_SUFFIXES
 from deeplabv3p.data.palettes import BY_ITSELF, Reading
@@ -123,10 +124,10 @@ def open_dataset(
     if not list_path.is_file() and (root / list_path).is_file():
         list_path = root / list_path
     layout = find_layout(root)
-    if layout and not list_path.exists() and not any(any(root.glob(f"{deep}*.txt")) for deep in ("", "*/", "*/*/")):
+    if layout and not list_path.exists() and not _has_lists(root):
         raise DataError(
             f"the list {dataset_file} does not exist, and {root} has none. Make lists: python "
-            f"tools/dataset_converter/dataset.py split {root}"
+            f"tools/dataset_converter/dataset.py split {shlex.quote(os.fspath(root))}"
         )
     lines = read_list(list_path)
     images = _scan(root / layout[0], IMAGE_SUFFIXES) if layout else {}
@@ -143,6 +144,12 @@ def open_dataset(
     reading = dataset_reading(maps, class_list, ignore_index) if class_list.classes else BY_ITSELF
     source = os.fspath(dataset_file)
     return Dataset(root, tuple(samples), class_list, ignore_index, source, reading, picture_max, oddities)
+
+
+def _has_lists(root: Path) -> bool:
+    """Whether a dataset has text files, beside its class list, that may be lists."""
+    found = (path for deep in ("", "*/", "*/*/") for path in root.glob(f"{deep}*.txt"))
+    return any(path.name.lower() not in CLASS_FILES for path in found)
 
 
 def find_layout(root: Path) -> tuple[str, str] | None:

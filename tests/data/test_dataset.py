@@ -235,6 +235,7 @@ def test_lists_of_windows(tmp_path: Path) -> None:
 
 def test_label_maps_without_lists_say_what_makes_lists(tmp_path: Path) -> None:
     make(tmp_path, ["a"])
+    write_list(tmp_path / "classes.txt", ["background", "thing"])
     assert f"dataset.py split {tmp_path}" in error_of(tmp_path, tmp_path / "train.txt")
     write_list(tmp_path / "other.txt", ["a"])
     assert "split" not in error_of(tmp_path, tmp_path / "train.txt")

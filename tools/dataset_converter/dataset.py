@@ -319,12 +319,39 @@ def summary(result: Conversion) -> list[str]:
         )
     ]
     root = result.root
-    train = next((split for split in ("train", ALL) if split in result.splits), next(iter(result.splits)))
+    train = "train" if "train" in result.splits else ALL
+    why = _why_split(result)
+    if why is not None:
+        again = ["--overwrite"] if set(result.splits) & {"train", "val", "test"} else []
+        command = ["python", "tools/dataset_converter/dataset.py", "split", root, *again]
+        return [*lines, f"note: {why}", f"next: {shlex.join(map(str, command))}"]
     command = ["python", "train.py", "--dataset_path", root, "--dataset_file", root / f"{train}.txt"]
     if "val" in result.splits and train != "val":
         command += ["--val_dataset_file", root / "val.txt"]
     command += ["--classes_path", root / CLASSES, "--ignore_index", "255"]
     return [*lines, f"next: {shlex.join(map(str, command))}"]
+
+
+def _why_split(result: Conversion) -> str | None:
+    """Why nobody should train on the lists of a conversion; None: they are as a training needs them."""
+    from deeplabv3p.data.convert.foreign import ALL
+    from deeplabv3p.data.dataset import read_list
+    from deeplabv3p.data.groups import group_names
+
+    splits = result.splits
+    total = sum(splits.values())
+    if set(splits) == {ALL}:  # train.py divides it picture by picture
+        grouping = group_names(read_list(result.root / f"{ALL}.txt"))
+        if grouping.is_plain or len(grouping.groups) < 3:
+            return None
+        example = ", ".join(grouping.example())
+        return f"by their names pictures are parts of one thing ({example}, …): split keeps these in one list"
+    if "train" not in splits:
+        return f"no list is for training: the source names {' and '.join(splits)} only"
+    # A source that has few lists says little about its other pictures; a train list that is a rest is none.
+    if splits["train"] < splits.get(ALL, 0) or 4 * splits["train"] < total:
+        return f"train.txt names {splits['train']:,} of {total:,} pictures"
+    return None
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ def without_unions(lists: Sequence[SplitList]) -> list[SplitList]:
         parts = [set(other.members) for other in lists if other is not item and set(other.members) < members]
         together: set[int] = set().union(*parts)
         is_union = len(parts) > 1 and together == members
-        if item.members and not is_union and not (parts and item.path.stem.lower().endswith(_UNIONS)):
+        overlaps = sum(bool(members & set(other.members)) for other in lists if other is not item)
+        by_name = item.path.stem.lower().endswith(_UNIONS) and (parts or overlaps > 1)
+        if item.members and not is_union and not by_name:
             kept.append(item)
     return kept
 
