@@ -8,6 +8,7 @@ a group where what stands before it is numbered, too (``IMG_1_0``, ``IMG_1_1``),
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ AUTO, NONE = "auto", "none"
 _DEEPEST = 4  # numbers at the end of a tile's name: left, top, right, bottom
 _FEW = 64  # a group of up to so many may be most of a small dataset: the tiles of one photograph
 _MOST_ROWS = 64  # of a picture that was cut into tiles
+_ENDING = 40  # characters of a name that hold what a tool puts behind it
 _FRAME_DIGITS = 4  # of numbers that are padded with zeros, as frames of a video are
 
 _SUFFIX = r"(?:jpe?g|png|bmp|tiff?|webp|gif)"
@@ -27,11 +29,9 @@ _ROBOFLOW = re.compile(rf"(?i)(.+?)(?:[_.-]{_SUFFIX})?\.rf\.[0-9a-z_-]+")
 _COPY_WORD = r"(?:aug(?:mented|mentation)?|[hv]?flip(?:ped)?|mirror(?:ed)?|rot(?:ated?|ation)?|copy)"
 _COPY = re.compile(rf"(?i)(.+?)(?:[_. -]+{_COPY_WORD}(?:[_. -]*(?:[0-9]+|lr|ud|[hvxy]))?| ?\([0-9]+\))")
 _TILE = re.compile(r"(?i)(.+?)[_. -]+(?:x|r|row|i)[_-]?[0-9]+[_. -]+(?:y|c|col|j)[_-]?[0-9]+")
-_PART_WORDS = r"tile|patch|crop|part|slice"
-_TAIL = re.compile(
-    rf"(?i)(?P<base>.*?)(?P<gap>[_. -]+(?P<word>{_PART_WORDS}|frame|fr?|img|image|[xyrc]|row|col)?[_. -]*)?"
-    r"(?P<number>[0-9]+)"
-)
+_PART_WORDS = frozenset(("tile", "patch", "crop", "part", "slice"))
+_COUNT_WORDS = _PART_WORDS | {"frame", "fr", "f", "img", "image", "x", "y", "r", "c", "row", "col"}
+_DIGITS, _GAPS = "0123456789", "_. -"
 _COUNTED = frozenset(
     (
         "img",
@@ -117,6 +117,14 @@ def group_names(names: Collection[str], how: str = AUTO) -> Grouping:
     return _by_rules(sorted(set(names))) if how == AUTO else _by_pattern(sorted(set(names)), how)
 
 
+def group_paths(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The folder and the group of each name that may have folders before it, as those of lists of pairs have: a folder
+    may be a video, and hold the same names as the next one."""
+    parts = {name: os.path.split(name) for name in names}
+    grouping = _by_rules(sorted({stem for _, stem in parts.values()}))
+    return {name: (folder, grouping.keys[stem]) for name, (folder, stem) in parts.items()}
+
+
 def _by_pattern(names: Sequence[str], pattern: str) -> Grouping:
     try:
         expression = re.compile(pattern)
@@ -167,11 +175,14 @@ def _is_most(base: str, count: int, total: int) -> bool:
 
 def _without_copies(name: str) -> str:
     """A name without what tools put behind it: of an augmented copy, or of a tile's place."""
-    for pattern in (_ROBOFLOW, _COPY, _TILE):
-        match = pattern.fullmatch(name)
+    if ".rf." in name.lower() and (match := _ROBOFLOW.fullmatch(name)):
+        name = match[1]
+    for pattern in (_COPY, _TILE):
+        start, end = name[:-_ENDING], name[-_ENDING:]  # looking at all of a long name takes long
+        match = pattern.fullmatch(end)
         # A word before it that is no number may be a class or a place; that is for the rules to say.
-        if match and (pattern is not _TILE or _numbered(match[1])):
-            name = match[1]
+        if match and (pattern is _COPY or _numbered(start + match[1])):
+            name = start + match[1]
     return name
 
 
@@ -179,11 +190,22 @@ def _cut(name: str, depth: int) -> _Tail | None:
     """A name cut before its last ``depth`` numbers; the tail has the first of these. None: it has fewer."""
     tail: _Tail | None = None
     for _ in range(depth):
-        match = _TAIL.fullmatch(name if tail is None else tail.base)
-        if match is None or not match["base"] or (depth > 1 and not match["gap"]):
+        tail = _cut_once(name)
+        if tail is None or (depth > 1 and not tail.gap):
             return None
-        tail = _Tail(match["base"], bool(match["gap"]), (match["word"] or "").lower(), match["number"])
+        name = tail.base
     return tail
+
+
+def _cut_once(name: str) -> _Tail | None:
+    head = name.rstrip(_DIGITS)
+    base = head.rstrip(_GAPS)
+    if len(head) == len(name) or not base:
+        return None
+    number, gap = name[len(head) :], len(base) < len(head)
+    place = max(base.rfind(character) for character in _GAPS) + 1
+    word, before = base[place:].lower(), base[:place].rstrip(_GAPS)
+    return _Tail(before, True, word, number) if word in _COUNT_WORDS and before else _Tail(base, gap, "", number)
 
 
 def _qualified(cut: Mapping[str, _Tail], rule: Callable[[str, Sequence[_Tail]], bool]) -> dict[str, Sequence[_Tail]]:
@@ -206,7 +228,7 @@ def _are_of_one(base: str, tails: Sequence[_Tail]) -> bool:
     if not _numbered(base):  # a word: the numbers may be all there is to tell unrelated pictures apart
         counted = re.split(r"[_. -]+", base.lower())[-1] in _COUNTED
         frames = padded and not counted and all(tail.gap for tail in tails)
-        return frames or all(re.fullmatch(_PART_WORDS, tail.word) for tail in tails)
+        return frames or all(tail.word in _PART_WORDS for tail in tails)
     if _DATED.search(base):  # what was taken on a day, or in a year, is not one thing; frames of a video are regular
         return _regular(tails)
     return padded or all(tail.gap for tail in tails)

@@ -199,8 +199,8 @@ def split_folder(
     if len(labels) < len(ratio):
         why = f" ({left_out[0]})" if left_out else ""
         raise DataError(
-            f"{root} holds {len(labels)} pictures with label maps{why}, too few for {len(ratio)} lists. Copy more, "
-            "or name fewer shares."
+            f"{root} holds {len(labels)} pictures with label maps{why}, too few for {len(ratio)} lists. "
+            "Have more, or name fewer shares; tools/dataset_converter/doctor.py says what is wrong with names."
         )
     grouping = group_names(labels, group)
     groups = len(grouping.groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +15,7 @@ from deeplabv3p.data.depth import likely_white, looks_like
 from deeplabv3p.data.doctor.findings import plural
 from deeplabv3p.data.doctor.labels import MOSTLY
 from deeplabv3p.data.doctor.presence import one_class_text, only_text
+from deeplabv3p.data.groups import group_paths
 from deeplabv3p.errors import DataError
 from deeplabv3p.pixels import IGNORE
 from deeplabv3p.spec import FULL_RANGE
@@ -21,6 +23,7 @@ from deeplabv3p.spec import FULL_RANGE
 SECONDS = 1.0
 """What it takes at most, on a disk of any speed: the sample that is due then is the last."""
 _HEADERS, _MAPS, _PICTURES = 200, 24, 12  # of each set: about 0.1 s and 0.1 s on one core for pictures of usual size
+_NAMES = 10_000  # that are compared: about 0.3 s
 _DOCTOR = "python tools/dataset_converter/doctor.py"
 
 
@@ -28,7 +31,8 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
     """Look for what would spoil a run that starts now; evenly spaced samples, at most SECONDS in all.
 
     :func:`open_dataset` has checked lists and files. This compares the sizes in the headers of some pictures and label
-    maps, reads some label maps, more while a class was not met yet, and looks for pictures that are in both sets.
+    maps, reads some label maps, more while a class was not met yet, and looks for pictures, or parts of one thing
+    by their names, that are in both sets.
 
     Returns:
         warnings, one sentence each.
@@ -52,7 +56,25 @@ def precheck(train_set: Dataset, val_set: Dataset) -> tuple[str, ...]:
             f"{plural(len(shared), 'picture')} of {val_set.source} are in {train_set.source}, too: validation scores "
             f"will be too good ({_DOCTOR} {train_set.root} says which)."
         )
+    elif time.monotonic() < until and len(train_set) + len(val_set) <= _NAMES:
+        warnings += _check_groups(train_set, val_set)
     return tuple(warnings)
+
+
+def _check_groups(train_set: Dataset, val_set: Dataset) -> list[str]:
+    """Tiles of one photograph, frames of one video, copies of one picture on both sides."""
+    keys = group_paths({sample.name for dataset in (train_set, val_set) for sample in dataset.samples})
+    trained = {keys[sample.name] for sample in train_set.samples}
+    both = [sample for sample in val_set.samples if keys[sample.name] in trained]
+    if not both:
+        return []
+    like = next(sample for sample in train_set.samples if keys[sample.name] == keys[both[0].name])
+    return [
+        f"by their names {len(both):,} of {plural(len(val_set), 'picture')} of {val_set.source} are of one photograph "
+        f"or video with pictures of {train_set.source}, as {both[0].name} and {like.name}: validation scores may be "
+        f"too good. `python tools/dataset_converter/dataset.py split {shlex.quote(str(train_set.root))}` keeps them "
+        "together."
+    ]
 
 
 def _check_range(dataset: Dataset, until: float) -> None:

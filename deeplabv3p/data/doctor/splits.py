@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from deeplabv3p.data.doctor.inventory import Inventory, SplitList
 from deeplabv3p.data.doctor.labels import Meaning, numbers_of
 from deeplabv3p.data.doctor.record import LabelFacts, Record, pack
 from deeplabv3p.data.doctor.twins import THUMB, Looks, Twins, find_twins
-from deeplabv3p.data.groups import group_names
+from deeplabv3p.data.groups import group_paths
 
 _UNIONS = ("trainval", "train_val", "trainvaltest", "all", "full")
 _NEIGHBOURS = 120  # frames: numbers of pictures closer than this in one series are called neighbouring
@@ -84,11 +83,9 @@ def _shared(lists: Sequence[SplitList], inventory: Inventory) -> list[Finding]:
 
 def _groups(lists: Sequence[SplitList], inventory: Inventory) -> list[Finding]:
     """Groups by name with pictures in two lists."""
-    indexes = sorted({index for item in lists for index in item.members})
-    stems = {index: os.path.split(inventory.pairs[index].name) for index in indexes}
-    grouping = group_names({stem for _, stem in stems.values()})
-    # Lists of pairs may have a folder for each video, with equal names in them.
-    keys = {index: (folder, grouping.keys[stem]) for index, (folder, stem) in stems.items()}
+    names_of = {index: inventory.pairs[index].name for item in lists for index in item.members}
+    groups = group_paths(set(names_of.values()))
+    keys = {index: groups[name] for index, name in names_of.items()}
     found = []
     for first, second in itertools.combinations(lists, 2):
         known = {keys[index]: index for index in reversed(first.members)}

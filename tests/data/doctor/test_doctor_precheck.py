@@ -137,3 +137,16 @@ def test_ten_thousand_samples_take_no_longer_than_a_few_hundred(tmp_path: Path) 
     start = time.process_time()
     precheck(many, val_set)
     assert time.process_time() - start < 1.5
+
+
+def test_tiles_on_both_sides_are_told(tmp_path: Path) -> None:
+    root = build(tmp_path)
+    for old, new in (("t1", "IMG_1_0"), ("t2", "IMG_1_1"), ("v1", "IMG_1_2")):
+        for folder, suffix in (("images", ".jpg"), ("labels", ".png")):
+            (root / folder / f"{old}{suffix}").rename(root / folder / f"{new}{suffix}")
+        path = root / ("train.txt" if old[0] == "t" else "val.txt")
+        path.write_text(path.read_text().replace(old, new))
+    (warning,) = precheck(*sets(root))
+    assert "1 of 4 pictures" in warning
+    assert "IMG_1_2 and IMG_1_0" in warning
+    assert f"dataset.py split {root}" in warning
