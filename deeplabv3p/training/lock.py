@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import secrets
@@ -167,23 +168,27 @@ def _make_file(path: Path, own: Owner) -> None:
             raise _refusal(path, None, own)
         if owner is not None and (owner.is_elsewhere(own) or owner.lives(own)):
             raise _refusal(path, owner, own)
-        # Left behind. Another process may see that, too: the one whose rename works removes it.
-        aside = path.with_name(f".{LOCK_NAME}.{own.token}")
+        # Left behind. Others may see that, too, and late: only the one that holds the claim to this very lock may
+        # replace it, and only while it is still there. So nobody moves a lock that another process has just made.
+        claim = path.with_name(f".{LOCK_NAME}.{hashlib.sha256(repr(owner).encode()).hexdigest()[:16]}")
         try:
-            path.rename(aside)
-        except FileNotFoundError:
-            continue
-        fresh = Owner.read(aside)
-        if fresh != owner:  # it was no longer the one that was left behind
-            aside.rename(path)
-            raise _refusal(path, fresh, own)
-        aside.unlink()
+            claim.touch(exist_ok=False)
+        except FileExistsError:
+            raise DataError(
+                f"another process is about to train in {path.parent}. If none runs, remove {claim}."
+            ) from None
+        try:
+            if Owner.read(path) == owner:
+                draft = _draft(path, own)
+                draft.replace(path)
+                return
+        finally:
+            claim.unlink()
 
 
 def _made(path: Path, own: Owner) -> bool:
     """Whether the file was not there and is now, whole from its first moment on where the file system knows links."""
-    draft = path.with_name(f".{LOCK_NAME}.{own.token}")
-    draft.write_text(own.text, encoding="utf-8")
+    draft = _draft(path, own)
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -197,6 +202,13 @@ def _made(path: Path, own: Owner) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return True
+
+
+def _draft(path: Path, own: Owner) -> Path:
+    """A file beside the lock's, which says what the lock's shall say."""
+    draft = path.with_name(f".{LOCK_NAME}.{own.token}")
+    draft.write_text(own.text, encoding="utf-8")
+    return draft
 
 
 def _refusal(path: Path, owner: Owner | None, own: Owner) -> DataError:
