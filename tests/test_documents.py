@@ -135,6 +135,7 @@ ROOT = Path(__file__).parents[1]
 OWN_TEXT = {
     "deeplabv3p/documents.py",
     "deeplabv3p/runtime/keras_engine.py",  # what Keras says of a model in memory
+    "deeplabv3p/runtime/keras_portable.py",  # what Keras has just written
     "deeplabv3p/export/mnn_integers.py",  # what MNN's converter has just written
     "deeplabv3p/export/mnn_quantize.py",
     "deeplabv3p/training/checkpoint.py",

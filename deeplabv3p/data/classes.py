@@ -108,6 +108,8 @@ def _parse(text: str, where: str) -> ClassList:
     names: dict[str, int] = {}
     colors: dict[tuple[int, int, int], int] = {}
     for row in rows:
+        if not row.name:
+            raise DataError(f"{where}: line {row.line} has no name. Write one class name a line, label 0 first.")
         first = names.setdefault(row.name, row.line)
         if first != row.line:
             raise DataError(
