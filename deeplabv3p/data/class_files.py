@@ -46,6 +46,7 @@ _INDEX = (
 )
 _RED, _GREEN, _BLUE, _ALPHA = ("r", "red"), ("g", "green"), ("b", "blue"), ("a", "alpha")
 _COLOR = ("color", "colour", "rgb", "color_rgb", "hex", "color_hex", "rgb_color", "hex_color")
+_QUOTED_TRIPLE = re.compile(rf'"\s*[(\[]?\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[)\]]?\s*"')
 _LONGEST, _MOST = 1000, 8  # characters of a line, numbers at one of its ends
 _KNOWN = {*_NAME, *_INDEX, *_RED, *_GREEN, *_BLUE, *_ALPHA, *_COLOR}
 
@@ -92,6 +93,8 @@ def read_rows(lines: Sequence[tuple[int, str]], where: str) -> list[Row]:
     Raises:
         DataError: they are of no habit that is known, or of several. Names and colours may still stand twice.
     """
+    for number, text in lines:
+        _refuse_doubtful(number, text, where)
     lines = [(number, text) for number, text in lines if not text.startswith("#") or _HEX.match(text)]
     if not lines:
         raise DataError(f"{where} holds no classes but comments. {_WAY_OUT}")
@@ -111,7 +114,22 @@ def read_rows(lines: Sequence[tuple[int, str]], where: str) -> list[Row]:
             if match
         ]
     rows = _table(lines, where)
-    return _free(lines, where) if rows is None else rows
+    if rows is not None:
+        return rows
+    return _free([(number, _QUOTED_TRIPLE.sub(r"(\1, \2, \3)", text)) for number, text in lines], where)
+
+
+def _refuse_doubtful(number: int, text: str, where: str) -> None:
+    """Refuse a line that would be a name with a number, a colour or a mark in it that are not meant so."""
+    if re.match(r"#[^\W\d]\S*$", text) and not _HEX.match(text):
+        _refuse(where, number, f"is '{text[:40]}', a class with a # in front or one that is commented out")
+    ends = [part.strip("()[]{},;:|，；：、") for part in re.split(r"[\s,;:|，；：、]+", text) if part]
+    if any(end.isdecimal() and not end.isascii() for end in (ends[:1] + ends[-1:])):
+        _refuse(where, number, "has numbers in digits other than 0 to 9")
+    if re.search(r"\s[0-9]+([/.-][0-9]+){2,}$", text):
+        _refuse(where, number, f"is '{text[:40]}', whose end may be a colour")
+    if re.search(r"[0-9]\s+#", text):
+        _refuse(where, number, "has a comment behind a number. Put comments on lines of their own")
 
 
 # Tables with a header
@@ -254,6 +272,8 @@ def _check_all_colored(parts: Sequence[_Parts], least: int, where: str, end: str
 
 def _names(parts: Sequence[_Parts], where: str) -> list[Row]:
     """Names alone, unless something says that they are not."""
+    if len(parts) > 2 and parts[0].raw == str(len(parts) - 1):
+        _refuse(where, parts[0].line, f"is {parts[0].raw}, the count of the lines behind it. Leave it out")
     if parts[0].raw == "__ignore__" and len(parts) > 1:  # labelme's word for number -1
         parts = parts[1:]
     head = re.split(r"[,;\t|]", parts[0].text)
@@ -304,6 +324,11 @@ def _number_behind(parts: Sequence[_Parts], where: str) -> list[Row]:
         return _rows(parts, where, 0, 1, index=0)
     if numbers == [str(place) for place in range(1, len(parts) + 1)]:
         _count_from_one(where, parts[0].line)
+    if "0" in numbers:
+        raise DataError(
+            f"{where}: every line ends in a number, 0 among them, but they are not 0 to {len(parts) - 1}, so they may "
+            f"be parts of names or numbers of labels. {_WAY_OUT}"
+        )
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +107,13 @@ def _parse(text: str, where: str) -> ClassList:
     if len(rows) > MAX_CLASSES:
         raise DataError(f"{where} names {len(rows)} classes; at most {MAX_CLASSES} fit, because 255 means ignore.")
     names: dict[str, int] = {}
+    seen: dict[str, int] = {}
     colors: dict[tuple[int, int, int], int] = {}
     for row in rows:
         if not row.name:
             raise DataError(f"{where}: line {row.line} has no name. Write one class name a line, label 0 first.")
-        first = names.setdefault(row.name, row.line)
+        names[row.name] = row.line
+        first = seen.setdefault(_looks(row.name), row.line)
         if first != row.line:
             raise DataError(
                 f"{where}: line {row.line} names '{row.name}' again (first in line {first}). Names must differ."
@@ -127,3 +130,9 @@ def _parse(text: str, where: str) -> ClassList:
     palette = tuple(colors) if colors else default_colors(len(names))
     classes = tuple(ClassInfo(name, color) for name, color in zip(names, palette, strict=True))
     return ClassList(classes, explicit_colors=bool(colors))
+
+
+def _looks(name: str) -> str:
+    """A name as it looks: letters and accents in one form, without characters that nobody sees."""
+    text = unicodedata.normalize("NFC", name)
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from deeplabv3p import files
 from deeplabv3p.data.classes import VOID_COLOR, ClassList
-from deeplabv3p.data.depth import decode_deep, is_deep, likely_white, looks_like, scaled
+from deeplabv3p.data.depth import decode_deep, is_deep, largest_but_few, likely_white, looks_like, scaled
 from deeplabv3p.data.palettes import (
     BY_ITSELF,
     Color,
@@ -112,7 +112,7 @@ def read_image(path: PathLike, picture_max: int = FULL_RANGE, oddities: Oddities
     if image is None:
         raise DataError(f"{path} cannot be decoded as a picture: it is damaged or of an unknown kind. Replace it.")
     if deep and oddities is not None:
-        oddities.note_deep(path, _largest(data) if values is None else int(values.max()))
+        oddities.note_deep(path, _largest(data) if values is None else largest_but_few(values))
     if is_jpeg and jpeg_ends_early(data, image):
         if oddities is None:
             raise DataError(f"{path} is a truncated JPEG: a part of its picture is missing. Copy it again.")
@@ -121,7 +121,8 @@ def read_image(path: PathLike, picture_max: int = FULL_RANGE, oddities: Oddities
 
 
 def largest_value(path: PathLike) -> int | None:
-    """The largest value of a picture of 16 bits a channel; None for other files and those that cannot be read."""
+    """The largest value of a picture of 16 bits a channel, its brightest thousandth left out; None for other files and
+    those that cannot be read."""
     try:
         data = _read(path)
     except DataError:
@@ -131,7 +132,7 @@ def largest_value(path: PathLike) -> int | None:
 
 def _largest(data: bytes) -> int:
     values = decode_deep(data)
-    return FULL_RANGE if values is None else int(values.max())
+    return FULL_RANGE if values is None else largest_but_few(values)
 
 
 def _decode(data: bytes) -> Picture | None:

@@ -66,6 +66,13 @@ def scaled(values: npt.NDArray[np.uint16], picture_max: int, path: str | os.Path
     return to_bytes(values, picture_max)
 
 
+def largest_but_few(values: npt.NDArray[np.uint16]) -> int:
+    """The largest value of a picture, without the brightest thousandth: hot pixels and a mark for "no data" say nothing
+    of what white is."""
+    place = values.size - 1 - values.size // 1000
+    return int(np.partition(values, place, axis=None)[place])
+
+
 def likely_white(largest: Sequence[int], picture_max: int = FULL_RANGE) -> int | None:
     """What white seems to be, where it is less than ``picture_max``; None where there is no sign of that.
 
@@ -85,7 +92,8 @@ def looks_like(largest: Sequence[int], picture_max: int, white: int) -> str:
     pictures = "1 picture" if len(largest) == 1 else f"{len(largest):,} pictures"
     bits = (white + 1).bit_length() - 1
     return (
-        f"the largest value of {pictures} of 16 bits is {max(largest)}, where white is {picture_max}: almost black. "
+        f"the largest value of {pictures} of 16 bits is {max(largest)} (the brightest thousandth left out), where "
+        f"white is {picture_max}: almost black. "
         f"If the camera has {bits} bits, say --picture_max {white}"
     )
 

@@ -252,9 +252,11 @@ def _said(maps: Sequence[Content], judge: _Judge) -> Iterable[tuple[Content, int
 
 
 def _is_standard(content: Content) -> bool:
-    """Whether a palette is one that tools use whatever the classes are."""
+    """Whether a palette is one that tools use whatever the classes are. One that holds nothing but what occurs was made
+    for this map, by an optimiser perhaps, whatever order its colours are in."""
     used = [(number, color) for number, color in content.shown.items() if color is not None]
-    whole = len(content.palette) > max([1, *content.shown])
+    length = len(content.palette)
+    whole = length > max([1, *content.shown]) and (length >= 256 or length > len(content.shown))
     return whole and any(
         all(table[number] == color for number, color in used) and content.palette == table[: len(content.palette)]
         for table in _STANDARD

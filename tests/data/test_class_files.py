@@ -191,6 +191,36 @@ def test_what_is_not_certain_is_refused_with_the_reason(tmp_path: Path, lines: l
     assert len(str(error.value)) < 700
 
 
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["background,0", "road,1", "void,255"], "parts of names or numbers"),
+        (["background 0", "road 2", "tree 5"], "parts of names or numbers"),
+        (["背景 ０ ０ ０", "道路 １ ２ ３"], "digits other than 0 to 9"),
+        (["٠ خلفية", "١ طريق"], "digits other than 0 to 9"),
+        (["background 0/0/0", "road 128/64/128"], "may be a colour"),
+        (["background 0 0 0 # none", "road 128 64 128"], "comment behind a number"),
+        (["3", "background", "road", "tree"], "count of the lines"),
+        (["#background", "road"], "commented out"),
+        (["cafe\u0301", "caf\u00e9"], "again"),
+        (["road", "road\u200b"], "again"),
+    ],
+)
+def test_what_would_be_an_odd_name_is_refused(tmp_path: Path, lines: list[str], reason: str) -> None:
+    with pytest.raises(DataError, match=re.escape(reason)):
+        load(tmp_path, lines)
+
+
+def test_colours_in_quotes_are_colours(tmp_path: Path) -> None:
+    for shown in ('"{},{},{}"', '"({}, {}, {})"'):
+        lines = ["background," + shown.format(0, 0, 0), "road," + shown.format(128, 64, 128)]
+        found = load(tmp_path, lines)
+        assert [(item.name, item.color) for item in found] == [
+            ("background", (0, 0, 0)),
+            ("road", (128, 64, 128)),
+        ]
+
+
 @settings(max_examples=300, deadline=None)
 @example([";", "0;"])  # a list with a mark behind each name, the first of them empty
 @given(st.lists(st.text(st.sampled_from("ab 019,;:#\t()[]{}\"'-.r\n"), max_size=14), max_size=5))

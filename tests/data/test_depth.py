@@ -108,11 +108,26 @@ def test_oddities_are_one_sentence_a_kind(tmp_path, picture):
     for path in (*paths, paths[0]):
         read_image(path, oddities=odd)
     (line,) = odd.lines()
-    assert line.startswith("the largest value of 3 pictures of 16 bits is 4080, where white is 65535: almost black")
+    assert line.startswith(
+        "the largest value of 3 pictures of 16 bits is 4080 (the brightest thousandth left out), where "
+    )
+    assert "white is 65535: almost black" in line
     assert line.endswith("If the camera has 12 bits, say --picture_max 4095.")
     sure = Oddities(sure=True)
     read_image(paths[0], oddities=sure)
     assert sure.lines() == []
+
+
+def test_a_hot_pixel_does_not_hide_twelve_bits(tmp_path, picture):
+    odd = Oddities()
+    for index in range(3):
+        values = np.tile(picture, (4, 4, 1)).astype(np.uint16) << 4
+        values[index, :4] = 65535
+        path = store(tmp_path / f"{index}.png", values)
+        assert largest_value(path) <= 4095
+        read_image(path, oddities=odd)
+    (line,) = odd.lines()
+    assert "--picture_max 4095" in line
 
 
 @pytest.fixture

@@ -162,6 +162,19 @@ def test_palettes_that_differ_without_class_colours_are_refused_by_name(tmp_path
         assert "ignore_index" not in str(error.value)
 
 
+def test_optimised_palettes_of_vocs_colours_are_no_standard_ones(tmp_path: Path) -> None:
+    """Short ones, which hold what occurs and nothing else, in another order in every other file."""
+    labels = {f"m{place}": np.arange(64, dtype=np.uint8).reshape(8, 8) % 3 for place in range(4)}
+    put(tmp_path, labels)
+    voc = default_colors(3)
+    for place, (name, label) in enumerate(labels.items()):
+        order = (0, 1, 2) if place % 2 else (0, 2, 1)
+        stored = np.array(order, np.uint8)[label]  # 0 2 1 is its own inverse
+        save_indexed(tmp_path / "labels" / f"{name}.png", stored, [voc[number] for number in order])
+    with pytest.raises(UnclearMapsError, match="show different colours at number 1"):
+        opened(tmp_path, class_list(voc, explicit=False))
+
+
 def test_a_palette_that_differs_is_found_when_it_is_read(tmp_path: Path) -> None:
     """Only some maps are looked at when the dataset is opened."""
     labels = {f"m{place:03}": np.array([[0, 1]], np.uint8) for place in range(100)}
