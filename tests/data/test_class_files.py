@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from deeplabv3p.data.classes import load_classes, save_classes
@@ -92,6 +92,8 @@ def load(folder: Path, lines: Sequence[str]) -> tuple[ClassInfo, ...]:
 @settings(max_examples=40, deadline=None)
 @given(items)
 def test_every_habit_gives_the_same_list(tmp_path_factory: pytest.TempPathFactory, items: Items) -> None:
+    # A channel that counts from 0 up could be the numbers of the labels, and such lists are refused.
+    assume(not any(sorted(color[at] for _, color in items) == list(range(len(items))) for at in range(3)))
     folder = tmp_path_factory.mktemp("habits")
     expected = tuple(ClassInfo(name, color) for name, color in items)
     for habit, lines in COLORED.items():
