@@ -40,7 +40,8 @@ def measure(run: Path, checkpoint: str = "last", listed: Path | None = None) -> 
     Raises:
         DataError: the run, its checkpoint or its data cannot be read.
     """
-    from common.training import CONFIG_NAME, make_config, open_datasets, start_keras
+    from common.run_options import CONFIG_NAME
+    from common.training import make_config, open_datasets, start_keras
     from deeplabv3p.data.dataset import open_dataset
     from deeplabv3p.evaluation.score import evaluate
     from deeplabv3p.models import batchnorm

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def test_a_video_never_overwrites_its_source(colors: str, tmp_path: Path) -> Non
 
 
 class Camera:
-    """Three frames of a camera, and then the user's Ctrl-C."""
+    """Three frames of a camera, ten a second, and then the user's Ctrl-C."""
 
     def __init__(self, source: int | str) -> None:
         self.left = 3
@@ -216,6 +217,7 @@ class Camera:
         if self.left == 0:
             raise KeyboardInterrupt
         self.left -= 1
+        time.sleep(0.1)
         return True, np.ascontiguousarray(toy_model.halves()[..., ::-1])
 
     def release(self) -> None:
@@ -231,7 +233,7 @@ def test_ctrl_c_ends_the_recording_of_a_camera(
         deeplab.main(["--model_path", colors, "--input", "0", "--output", "out"])
     assert "3 frames" in capsys.readouterr().out
     with video.VideoReader("out/camera0_overlay.mp4") as reader:
-        assert len(list(reader)) == 3
+        assert len(list(reader)) >= 3, "a recording follows the clock: a slow network repeats frames"
         assert reader.fps == pytest.approx(10)
 
 

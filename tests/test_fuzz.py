@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from deeplabv3p.data.classes import ClassList, default_colors, load_classes
 from deeplabv3p.data.decode import read_image, read_label
 from deeplabv3p.errors import DataError
 from deeplabv3p.spec import ClassInfo, ModelSpec
-from deeplabv3p.training.checkpoint import load_state
+from deeplabv3p.training.checkpoint import load_state, save_state
 
 FEW, MANY = 60, 3000
 
@@ -35,12 +36,10 @@ def _label() -> bytes:
 
 
 def _state() -> bytes:
-    file = io.BytesIO()
-    np.savez(
-        file,
-        **{"model/0000": np.zeros((3, 4), np.float32), "meta": np.frombuffer(b'{"version": 3, "step": 1}', np.uint8)},
-    )
-    return file.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.npz"
+        save_state(path, {"model": [np.zeros((3, 4), np.float32)]}, {"step": 1})
+        return path.read_bytes()
 
 
 KINDS: dict[str, tuple[str, Callable[[], bytes], Callable[[Path], object]]] = {
